@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * TLS contexts set up for gRPC: TLS 1.2 and 1.3, ALPN h2, no tickets, no compression, no
+ * renegotiation. Keys come from whoever signs: a local EVP_PKEY.
+ */
+#ifndef CS_RPC_TLS_H
+#define CS_RPC_TLS_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <openssl/types.h>
+
+/* Server context for a certificate chain (DER, leaf first) and key (borrowed, referenced). Client
+ * certificates are asked for but not required; the listener's verify_client judges them. */
+CS_CHECKED cs_code rpc_tls_server_ctx(const struct cs_slice *chain, size_t count, EVP_PKEY *key, SSL_CTX **out,
+                                      struct cs_err *e);
+/* Client context. chain/key may be 0/NULL. Server verification is the client's verify callback
+ * (rpc/client.h), never the host name. */
+CS_CHECKED cs_code rpc_tls_client_ctx(const struct cs_slice *chain, size_t count, EVP_PKEY *key, SSL_CTX **out,
+                                      struct cs_err *e);
+
+#endif
