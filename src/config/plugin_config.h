@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Options of the built-in plugins (plugin_data), read from the text a plugin is given. One table
+ * per plugin, also printed into the reference pages.
+ *
+ * Each reader fills *out with strings that live in `a` and are never NULL. CS_INVALID carries the
+ * text SPIRE's plugin reports; where SPIRE checks nothing, neither is anything checked here.
+ */
+#ifndef CS_CONFIG_PLUGIN_CONFIG_H
+#define CS_CONFIG_PLUGIN_CONFIG_H
+
+#include "config/config.h"
+
+/* DataStore "sql". CS_UNIMPLEMENTED for a database_type that is known and not built yet. */
+struct config_sql {
+    const char *database_type; /* "sqlite3" */
+    const char *connection_string, *ro_connection_string;
+    const char *root_ca_path, *client_cert_path, *client_key_path;
+    int64_t conn_max_lifetime_ns; /* -1: not given */
+    int64_t max_open_conns;       /* -1: not given (100) */
+    int64_t max_idle_conns;       /* -1: not given (100) */
+    bool disable_migration, log_sql;
+};
+CS_CHECKED cs_code config_read_sql(struct cs_slice text, struct cs_arena *a, struct config_sql *out,
+                                   struct cs_err *e);
+
+/* Server KeyManager "disk": `keys_path is required`. */
+struct config_keymanager_disk {
+    const char *keys_path;
+};
+CS_CHECKED cs_code config_read_keymanager_disk(struct cs_slice text, struct cs_arena *a,
+                                               struct config_keymanager_disk *out, struct cs_err *e);
+
+/* UpstreamAuthority "disk": `'cert_file_path' and 'key_file_path' must be set and not empty`. */
+struct config_upstream_disk {
+    const char *cert_file_path, *key_file_path, *bundle_file_path;
+};
+CS_CHECKED cs_code config_read_upstream_disk(struct cs_slice text, struct cs_arena *a,
+                                             struct config_upstream_disk *out, struct cs_err *e);
+
+/* Server NodeAttestor "join_token" has no options. Unknown ones are notes for `validate`
+ * (`unknown setting "x" encountered`) and nothing to `run`: their names are put in *unknown. */
+CS_CHECKED cs_code config_read_join_token(struct cs_slice text, struct cs_arena *a,
+                                          struct config_strings *unknown, struct cs_err *e);
+
+/* Agent KeyManager "disk": `directory must be configured`. */
+struct config_agent_keymanager_disk {
+    const char *directory;
+};
+CS_CHECKED cs_code config_read_agent_keymanager_disk(struct cs_slice text, struct cs_arena *a,
+                                                     struct config_agent_keymanager_disk *out,
+                                                     struct cs_err *e);
+
+/* WorkloadAttestor "unix". */
+struct config_unix {
+    bool discover_workload_path;
+    int64_t workload_size_limit; /* bytes; 0: none; negative: no hash is made */
+};
+CS_CHECKED cs_code config_read_unix(struct cs_slice text, struct cs_arena *a, struct config_unix *out,
+                                    struct cs_err *e);
+
+/* True when SPIRE 1.15 has a built-in of this type and name (so that it is "not supported yet"
+ * rather than unknown). `program` is "server" or "agent". */
+bool config_plugin_is_known(const char *program, const char *type, const char *name);
+
+/* The tables, for docs: NULL-terminated list. */
+struct config_plugin_doc {
+    const char *program, *type, *name, *doc;
+    const struct config_section *section; /* NULL: no options */
+};
+extern const struct config_plugin_doc config_plugin_docs[];
+
+#endif
