@@ -6,32 +6,26 @@
 #ifndef CS_PLUGIN_CATALOG_H
 #define CS_PLUGIN_CATALOG_H
 
+#include "config/config.h"
 #include "plugin/plugin.h"
 
 struct catalog;
 
-/* One plugin block of the configuration, borrowed for the time of the call. */
-struct catalog_entry {
-    const char *type, *name;
-    const char *cmd;       /* plugin_cmd; NULL or "": built-in */
-    struct cs_slice data;  /* plugin_data as text; empty when there is none */
-    const char *data_file; /* plugin_data_file; NULL: none */
-    bool disabled;         /* enabled = false */
-};
-
 struct catalog_config {
+    const char *program; /* "server" or "agent" */
     const struct plugin_kind *kinds;
     size_t kind_count;
-    const struct catalog_entry *entries; /* in the order of the file, DataStore left out */
-    size_t entry_count;
-    struct plugin_env env; /* log: without the plugin's own fields, they are added here */
+    const struct config_plugins *plugins; /* in the order of the file; borrowed for the time of the call */
+    const char *skip_type;                /* not the catalog's business ("DataStore"); NULL: none */
+    struct plugin_env env;                /* log: the plugin's own fields are added here */
 };
 
 /* Creates and configures all enabled plugins. Errors (CS_INVALID) as SPIRE's:
  * `unsupported plugin type "X"`, `failed to load plugin "x": no built-in plugin "x" for type "X"`,
  * `failed to configure plugin "x": ...`,
  * `plugin type "X" constraint not satisfied: expected exactly 1 but got 0`. External plugins
- * (plugin_cmd) are refused with `failed to load plugin "x": external plugins are not supported yet`. */
+ * (plugin_cmd) are refused with `failed to load plugin "x": external plugins are not supported yet`, and so
+ * are built-ins of SPIRE that are not built yet (CS_UNIMPLEMENTED). */
 CS_CHECKED cs_code catalog_load(const struct catalog_config *cfg, struct catalog **out, struct cs_err *e);
 /* Destroys the plugins, newest first, with SPIRE's log lines. NULL is fine. */
 void catalog_free(struct catalog *c);
