@@ -10,12 +10,11 @@
 #ifndef CS_SERVER_BUNDLESTORE_H
 #define CS_SERVER_BUNDLESTORE_H
 
-#include "base/buf.h"
 #include "base/log.h"
+#include "datastore/datastore.h"
+#include "spiffe/bundle.h"
 
 struct bundlestore;
-struct ds;
-struct spiffe_bundle; /* spiffe/bundle.h: reference-counted, immutable */
 
 /* Loads all bundles of the datastore (borrowed). */
 CS_CHECKED cs_code bundlestore_new(struct ds *ds, const char *trust_domain, struct cs_log log,
@@ -37,17 +36,9 @@ CS_CHECKED cs_code bundlestore_changed(struct bundlestore *b, const char *trust_
 /* Read every bundle again (another server may have written to a shared database). */
 CS_CHECKED cs_code bundlestore_reload(struct bundlestore *b, struct cs_err *e);
 
-/* One authority to append. `pkix` is empty for an X.509 authority, `cert` for a JWT authority. */
-struct bundlestore_authority {
-    struct cs_slice cert; /* DER */
-    bool tainted;
-    struct cs_slice pkix; /* DER SubjectPublicKeyInfo */
-    const char *kid;
-    int64_t not_after; /* of a JWT authority; 0: none */
-};
-/* Append to our own bundle what is not there yet (creating it), in one transaction. */
-CS_CHECKED cs_code bundlestore_append(struct bundlestore *b, const struct bundlestore_authority *authorities,
-                                      size_t count, struct cs_err *e);
+/* Append to our own bundle what is not there yet (creating it), in one transaction; then as
+ * bundlestore_changed. Of `add` only roots and keys count. */
+CS_CHECKED cs_code bundlestore_append(struct bundlestore *b, const struct ds_bundle *add, struct cs_err *e);
 
 /* fn(arg, trust domain name) after each change, on the thread that made it; it must not block and not
  * call back into the store's writers. Register before threads start. */
