@@ -245,7 +245,7 @@ struct ds_entry_filter {
     enum ds_match selectors_match;
     const struct ds_selector *selectors;
     size_t n_selectors;
-    bool by_federates_with; /* empty: CS_INVALID `cannot list by empty trust domain set` */
+    bool by_federates_with; /* an empty set is no condition, as upstream */
     enum ds_match federates_match;
     const char *const *federates_with; /* "spiffe://td" */
     size_t n_federates_with;
@@ -269,14 +269,13 @@ CS_CHECKED cs_code ds_entry_prune(struct ds *d, int64_t before, struct cs_err *e
 /* --- Attested nodes (agents) --------------------------------------------------------------- */
 
 struct ds_node_mask {
-    bool attestation_type, serial_number, expires_at, new_serial_number, new_expires_at, can_reattest,
-        agent_version;
+    bool serial_number, expires_at, new_serial_number, new_expires_at, can_reattest, agent_version;
 };
 
 /* Selectors are not stored by these: ds_node_set_selectors. out may be NULL. CS_EXISTS. */
 CS_CHECKED cs_code ds_node_create(struct ds *d, struct cs_arena *a, const struct ds_node *in,
                                   struct ds_node **out, struct cs_err *e);
-/* mask NULL: everything. CS_NOT_FOUND. */
+/* mask NULL: everything. The attestation type never changes, as upstream. CS_NOT_FOUND. */
 CS_CHECKED cs_code ds_node_update(struct ds *d, struct cs_arena *a, const struct ds_node *in,
                                   const struct ds_node_mask *mask, struct ds_node **out, struct cs_err *e);
 /* With its selectors. out (may be NULL): as it was. CS_NOT_FOUND. */
@@ -319,7 +318,7 @@ CS_CHECKED cs_code ds_node_get_selectors(struct ds *d, struct cs_arena *a, const
 /* Replaces all; a node of that id need not exist. */
 CS_CHECKED cs_code ds_node_set_selectors(struct ds *d, const char *spiffe_id,
                                          const struct ds_selector *selectors, size_t n, struct cs_err *e);
-/* One row per node that has selectors (and, when valid_at is not 0, expires at or after it). Only
+/* One row per node that has selectors (and, when valid_at is not 0, expires after it). Only
  * spiffe_id and selectors of the rows are filled. */
 CS_CHECKED cs_code ds_node_list_selectors(struct ds *d, struct cs_arena *a, int64_t valid_at,
                                           struct ds_node **out, size_t *n, struct cs_err *e);
