@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The agent's built-in plugins: one array per kind. A new one is its file and a line here.
+ */
+#include "plugin/plugin.h"
+
+extern const struct plugin_builtin plugin_agent_keymanager_disk;
+extern const struct plugin_builtin plugin_keymanager_memory;
+extern const struct plugin_builtin plugin_agent_nodeattestor_join_token;
+extern const struct plugin_builtin plugin_workloadattestor_unix;
+
+static const struct plugin_builtin *const keymanagers[] = {
+    &plugin_agent_keymanager_disk,
+    &plugin_keymanager_memory,
+};
+static const struct plugin_builtin *const nodeattestors[] = {
+    &plugin_agent_nodeattestor_join_token,
+};
+static const struct plugin_builtin *const workloadattestors[] = {
+    &plugin_workloadattestor_unix,
+};
+
+#define LIST(a) .builtins = (a), .builtin_count = sizeof(a) / sizeof(a)[0]
+
+/* Bounds as SPIRE's agent has them (pkg/agent/catalog). */
+const struct plugin_kind plugin_agent_kinds[] = {
+    {.type = PLUGIN_TYPE_KEYMANAGER, .min = 1, .max = 1, LIST(keymanagers)},
+    {.type = PLUGIN_TYPE_NODEATTESTOR, .min = 1, .max = 1, LIST(nodeattestors)},
+    {.type = PLUGIN_TYPE_SVIDSTORE},
+    {.type = PLUGIN_TYPE_WORKLOADATTESTOR, .min = 1, LIST(workloadattestors)},
+};
+const size_t plugin_agent_kind_count = sizeof plugin_agent_kinds / sizeof plugin_agent_kinds[0];
