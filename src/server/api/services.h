@@ -21,6 +21,8 @@ struct ds;
 struct ca;
 struct bundlestore;
 struct catalog;
+struct loop;
+struct loop_pool;
 
 struct api;
 
@@ -35,17 +37,18 @@ struct api_config {
     struct cs_log log;            /* fields subsystem_name=api are added here */
     const char *const *admin_ids; /* SPIFFE IDs of `admin_ids`; may be NULL */
     size_t admin_id_count;
-    bool limit_attestation; /* ratelimit.attestation */
-    bool limit_signing;     /* ratelimit.signing */
-    bool audit_log;         /* audit_log_enabled */
-    bool disable_jwt_svids;
+    bool limit_attestation;            /* ratelimit.attestation */
+    bool limit_signing;                /* ratelimit.signing */
+    bool audit_log;                    /* audit_log_enabled */
+    bool agent_spiffe_id_as_selector;  /* experimental.agent_spiffe_id_as_selector */
     int64_t prune_nodes_expired_for_s; /* 0: expired nodes are kept */
-    bool prune_nontofu_nodes;
-    const struct rpc_health *health; /* admin socket only */
+    bool prune_nontofu_nodes;          /* also those that cannot attest again */
+    struct loop *loop;                 /* timers of calls that wait for their rate limit; NULL: refuse them */
+    struct loop_pool *pool;            /* short writes an I/O thread must not wait for; NULL: it waits */
 };
 
-/* Loads the entries and agents of the datastore into the caches. Fails only when the datastore does
- * or memory is out. */
+/* Loads the entries and agents of the datastore into the caches, and follows them from then on as the
+ * datastore's observer (ds_observe). Fails only when the datastore does or memory is out. */
 CS_CHECKED cs_code api_new(const struct api_config *cfg, struct api **out, struct cs_err *e);
 /* After the rpc server was shut down. NULL is fine. */
 void api_free(struct api *a);
@@ -63,7 +66,7 @@ void api_end(struct rpc_call *call, void *arg, cs_code code, const char *text);
  * Every API_PRUNE_NS: deletes expired entries and join tokens, and agents expired for longer than
  * configured. Errors are logged, not returned. Not two at once. */
 #define API_REFRESH_NS (5 * CS_NS_PER_S)
-#define API_PRUNE_NS (60 * CS_NS_PER_S)
+#define API_PRUNE_NS (300 * CS_NS_PER_S)
 void api_refresh(struct api *a);
 void api_prune(struct api *a);
 
