@@ -78,8 +78,7 @@ static cs_code resolve(const char *program, const struct plugin_kind *kind, cons
                        "failed to load plugin \"%s\": external plugins are not supported yet", ce->name);
     *out = find_builtin(kind, ce->name);
     if (*out == NULL && config_plugin_is_known(program, ce->type, ce->name))
-        return cs_fail(e, CS_UNIMPLEMENTED, "failed to load plugin \"%s\": the built-in is not supported yet",
-                       ce->name);
+        return cs_fail(e, CS_UNIMPLEMENTED, "the built-in plugin \"%s\" is not supported yet", ce->name);
     if (*out == NULL)
         return cs_fail(e, CS_INVALID,
                        "failed to load plugin \"%s\": no built-in plugin \"%s\" for type \"%s\"", ce->name,
@@ -151,6 +150,16 @@ static void loaded_free(struct loaded *l)
     cs_free(l);
 }
 
+/* SPIRE's plugins answer over gRPC, and its users know the text that makes of an error. */
+static cs_code call_configure(struct loaded *l, struct cs_slice data, struct cs_err *e)
+{
+    cs_code rc = l->builtin->configure(l->plugin.self, data, e);
+    if (rc == CS_OK)
+        return CS_OK;
+    struct cs_err plain = *e;
+    return cs_fail(e, rc, "rpc error: code = %s desc = %s", cs_code_name(rc), plain.text);
+}
+
 static cs_code configure(struct loaded *l, const struct config_plugin *ce, struct cs_err *e)
 {
     if (l->builtin->configure == NULL) {
@@ -160,7 +169,7 @@ static cs_code configure(struct loaded *l, const struct config_plugin *ce, struc
     }
     CS_CLEANUP(cs_buf_free) struct cs_buf data = {0};
     CS_TRY(read_data(l->data_file, ce->data, &data, e));
-    CS_TRY(l->builtin->configure(l->plugin.self, cs_buf_slice(&data), e));
+    CS_TRY(call_configure(l, cs_buf_slice(&data), e));
     if (l->data_file == NULL) {
         cs_log_info(&l->env.log, "Configured plugin", KV_BOOL("reconfigurable", false));
         return CS_OK;
@@ -182,14 +191,14 @@ static cs_code fill(struct loaded *l, const struct catalog_config *cfg, const st
     l->env.log = plugin_log(cfg->env.log, l->name, kind->type, is_external(ce));
     l->plugin = (struct catalog_plugin){.type = kind->type, .name = l->name};
     cs_code rc = resolve(cfg->program, kind, ce, &l->builtin, e);
+    if (rc == CS_OK) {
+        l->plugin.ops = l->builtin->ops;
+        rc = l->builtin->create(&l->env, &l->plugin.self, e);
+    }
     if (rc != CS_OK) {
         cs_log_error(&l->env.log, "Failed to load plugin", KV_ERR(e));
-        return rc;
-    }
-    l->plugin.ops = l->builtin->ops;
-    rc = l->builtin->create(&l->env, &l->plugin.self, e);
-    if (rc != CS_OK)
         return cs_wrap(e, "failed to load plugin \"%s\"", ce->name);
+    }
     rc = configure(l, ce, e);
     if (rc != CS_OK) {
         cs_log_error(&l->env.log, "Failed to configure plugin", KV_ERR(e));
@@ -280,7 +289,8 @@ static cs_code validate_one(const struct catalog_config *cfg, const struct confi
     if (ce->disabled)
         return CS_OK;
     const struct plugin_builtin *builtin = NULL;
-    CS_TRY(resolve(cfg->program, kind, ce, &builtin, e));
+    if (resolve(cfg->program, kind, ce, &builtin, e) != CS_OK)
+        return cs_wrap(e, "failed to load plugin \"%s\"", ce->name);
     if (builtin->validate == NULL)
         return CS_OK;
 
@@ -331,7 +341,7 @@ static cs_code reconfigure_one(struct loaded *l, struct cs_err *e)
         cs_log_info(&l->env.log, "Plugin not reconfigured since the config is unchanged", KV("hash", hash));
         return CS_OK;
     }
-    CS_TRY(l->builtin->configure(l->plugin.self, cs_buf_slice(&data), e));
+    CS_TRY(call_configure(l, cs_buf_slice(&data), e));
     cs_log_info(&l->env.log, "Plugin reconfigured", KV("new_hash", hash), KV("old_hash", l->hash));
     memcpy(l->hash, hash, sizeof hash);
     return CS_OK;

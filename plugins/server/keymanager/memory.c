@@ -24,17 +24,9 @@ static void destroy(void *self)
     cs_free(self);
 }
 
-/* Takes no options; what is given is passed over, as SPIRE does. */
-static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
-{
-    (void)self, (void)data, (void)e;
-    return CS_OK;
-}
-
 const struct plugin_builtin plugin_keymanager_memory = {
     .name = "memory",
     .ops = &keymanager_keys_ops,
     .create = create,
     .destroy = destroy,
-    .configure = configure,
 };

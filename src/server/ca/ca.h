@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "crypto/x509_name.h"
 
 struct ca;
 
@@ -32,12 +33,11 @@ struct ca_config {
     int64_t x509_svid_ttl_s;
     int64_t agent_ttl_s; /* 0: x509_svid_ttl_s */
     int64_t jwt_svid_ttl_s;
-    const char *jwt_issuer; /* NULL or "": no `iss` claim */
-    /* ca_subject. All three NULL or empty: C=US, O=SPIFFE. */
-    const char *subject_country, *subject_organization, *subject_common_name;
+    const char *jwt_issuer;   /* NULL or "": no `iss` claim */
+    struct x509_name subject; /* ca_subject; empty: C=US, O=SPIFFE */
     bool disable_jwt_svids;
 };
-/* Strings are copied. */
+/* Everything is copied. CS_INVALID for a trust domain that is none. */
 CS_CHECKED cs_code ca_new(const struct ca_config *cfg, struct ca **out, struct cs_err *e);
 void ca_free(struct ca *ca);
 
