@@ -306,7 +306,7 @@ static cs_code attest(void *self, pid_t pid, struct workloadattestor_values *out
     if (!configured)
         return cs_fail(e, CS_PRECONDITION, "not configured");
 
-    uint8_t room[4096];
+    uint8_t room[8192];
     CS_CLEANUP(cs_buf_free) struct cs_buf status = cs_buf_on(room, sizeof room);
     CS_TRY(read_status(pid, &status, e));
     CS_TRY(add_ids(out, cs_buf_slice(&status), e));
