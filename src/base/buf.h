@@ -39,9 +39,18 @@ struct cs_buf {
     uint8_t *data;
     size_t len, cap, max;
     bool failed;
+    bool borrowed; /* data is the memory given to cs_buf_on and is never freed */
 };
+/* A buffer that begins in n bytes of the caller's memory (a stack array, which must outlive it) and
+ * moves to the heap only when they are full. */
+static inline struct cs_buf cs_buf_on(void *mem, size_t n)
+{
+    return (struct cs_buf){.data = (uint8_t *)mem, .cap = n, .borrowed = true};
+}
 void cs_buf_free(struct cs_buf *b);              /* releases and zeroes; for CS_CLEANUP too */
-void cs_buf_wipe(struct cs_buf *b);              /* overwrites the content, then cs_buf_free */
+void cs_buf_wipe(struct cs_buf *b);              /* overwrites the content, then cs_buf_free; what
+                                                  * growth left behind is not overwritten, so reserve
+                                                  * first where the content is secret */
 void cs_buf_reset(struct cs_buf *b);             /* empty, keeps the memory */
 bool cs_buf_reserve(struct cs_buf *b, size_t n); /* room for n more bytes */
 void cs_buf_add(struct cs_buf *b, const void *p, size_t n);
@@ -53,15 +62,27 @@ CS_PRINTF(2, 3) void cs_buf_printf(struct cs_buf *b, const char *fmt, ...);
 const char *cs_buf_cstr(struct cs_buf *b);
 /* Hand the content over as a NUL-terminated malloc string; NULL when failed. b is empty after. */
 char *cs_buf_take_str(struct cs_buf *b);
-static inline bool cs_buf_ok(const struct cs_buf *b) { return !b->failed; }
-static inline struct cs_slice cs_buf_slice(const struct cs_buf *b) { return cs_slice_of(b->data, b->len); }
+static inline bool cs_buf_ok(const struct cs_buf *b)
+{
+    return !b->failed;
+}
+static inline struct cs_slice cs_buf_slice(const struct cs_buf *b)
+{
+    return cs_slice_of(b->data, b->len);
+}
 
 /* Bounded reader: every read says whether it fitted; nothing is read past `end`. */
 struct cs_rd {
     const uint8_t *p, *end;
 };
-static inline struct cs_rd cs_rd_of(struct cs_slice s) { return (struct cs_rd){s.data, s.data + s.len}; }
-static inline size_t cs_rd_left(const struct cs_rd *r) { return (size_t)(r->end - r->p); }
+static inline struct cs_rd cs_rd_of(struct cs_slice s)
+{
+    return (struct cs_rd){s.data, s.data + s.len};
+}
+static inline size_t cs_rd_left(const struct cs_rd *r)
+{
+    return (size_t)(r->end - r->p);
+}
 bool cs_rd_u8(struct cs_rd *r, uint8_t *out);
 bool cs_rd_u16be(struct cs_rd *r, uint16_t *out);
 bool cs_rd_u32be(struct cs_rd *r, uint32_t *out);

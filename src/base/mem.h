@@ -27,6 +27,12 @@ static inline void cs_freep(void *pp) /* for CS_CLEANUP(cs_freep) on any pointer
 /* printf into a fresh string; NULL when memory is out. */
 CS_PRINTF(1, 2) char *cs_asprintf(const char *fmt, ...);
 
+/* Settings of the C library's allocator for few, long-lived, mostly idle threads: two arenas instead
+ * of eight per core, memory given back early. For mains, before threads start. */
+void cs_mem_tune(void);
+/* Give free memory back to the kernel. Takes milliseconds on a large heap: after bursts only. */
+void cs_mem_trim(void);
+
 /* Tests only: the n-th allocation from now (1 = next) of this thread fails, and each after it when
  * `forever`; 0 switches off. Returns how many allocations were made since the last call. */
 size_t cs_mem_fail_at(size_t n, bool forever);
@@ -37,8 +43,8 @@ struct cs_arena;
 /* First block of `hint` bytes (0: default 4 KiB); `limit` is the most it will ever hold (0: 64 MiB).
  * NULL when memory is out. */
 struct cs_arena *cs_arena_new(size_t hint, size_t limit);
-void cs_arena_free(struct cs_arena *a);          /* NULL is fine */
-void cs_arena_reset(struct cs_arena *a);         /* keep the first block, drop everything else */
+void cs_arena_free(struct cs_arena *a);  /* NULL is fine */
+void cs_arena_reset(struct cs_arena *a); /* keep the first block, drop everything else */
 /* 16-byte aligned, not zeroed; NULL when memory or the limit is out. */
 void *cs_arena_alloc(struct cs_arena *a, size_t n);
 void *cs_arena_zalloc(struct cs_arena *a, size_t n);
@@ -61,7 +67,7 @@ struct cs_secret {
 /* New secret of n zero bytes (single owner). */
 CS_CHECKED cs_code cs_secret_new(size_t n, struct cs_secret **out, struct cs_err *e);
 CS_CHECKED cs_code cs_secret_copy(const void *p, size_t n, struct cs_secret **out, struct cs_err *e);
-void cs_secret_free(struct cs_secret *s);        /* wipes; NULL is fine */
+void cs_secret_free(struct cs_secret *s); /* wipes; NULL is fine */
 static inline void cs_secret_drop(struct cs_secret **s)
 {
     cs_secret_free(*s);
