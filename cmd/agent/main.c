@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cli.h"
+
+#include <signal.h>
+
+int main(int argc, char **argv)
+{
+    struct cli_env env = {
+        .program = "spire-agent", .version = CLI_VERSION, .in = stdin, .out = stdout, .err = stderr};
+    signal(SIGPIPE, SIG_IGN); /* a peer that went away is an error code, not our end */
+    return cli_main(&env, cli_agent_commands, cli_agent_command_count, argc - 1, argv + 1);
+}
