@@ -18,8 +18,8 @@ struct loop;
  * thread, named `name`, all signals blocked). Single owner. */
 CS_CHECKED cs_code loop_new(const char *name, struct loop **out, struct cs_err *e);
 CS_CHECKED cs_code loop_start(struct loop *l, struct cs_err *e);
-void loop_run(struct loop *l);                   /* returns after loop_stop */
-void loop_stop(struct loop *l);                  /* any thread; posted work before it still runs */
+void loop_run(struct loop *l);  /* returns after loop_stop */
+void loop_stop(struct loop *l); /* any thread; posted work before it still runs */
 /* Stops, joins an own thread, runs nothing more, frees. Not from the loop's own thread. */
 void loop_free(struct loop *l);
 struct event_base *loop_base(struct loop *l);

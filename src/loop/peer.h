@@ -14,8 +14,8 @@ struct loop_peer {
     pid_t pid;
     uid_t uid;
     gid_t gid;
-    int pidfd;               /* owned; -1 where the kernel has none */
-    uint64_t start_time;     /* field 22 of /proc/PID/stat when the peer was first seen; 0: unknown */
+    int pidfd;           /* owned; -1 where the kernel has none */
+    uint64_t start_time; /* field 22 of /proc/PID/stat when the peer was first seen; 0: unknown */
 };
 /* SO_PEERCRED, then SO_PEERPIDFD or pidfd_open, then the start time. Fails when the process is
  * already gone. */
