@@ -11,8 +11,9 @@
 #include <protobuf-c/protobuf-c.h>
 
 /* Parse into the arena: the message lives as long as it and is never freed by itself. Strings are
- * checked to be UTF-8, nesting is limited to 100. CS_INTERNAL (as grpc-go answers) with
- * "grpc: error unmarshalling request: ..." */
+ * checked to be UTF-8 without NUL, nesting is limited to 100; fields not known are kept. CS_INTERNAL
+ * (as grpc-go answers) with "grpc: error unmarshalling request: ...", CS_EXHAUSTED when the arena's
+ * limit is met. */
 CS_CHECKED cs_code proto_unpack(struct cs_arena *a, const ProtobufCMessageDescriptor *d, struct cs_slice in,
                                 ProtobufCMessage **out, struct cs_err *e);
 /* Append the packed message to out. */
