@@ -20,4 +20,8 @@ CS_CHECKED cs_code rpc_tls_server_ctx(const struct cs_slice *chain, size_t count
 CS_CHECKED cs_code rpc_tls_client_ctx(const struct cs_slice *chain, size_t count, EVP_PKEY *key, SSL_CTX **out,
                                       struct cs_err *e);
 
+/* Contexts are reference counted: a new reference, and giving one back (NULL is fine). Any thread. */
+SSL_CTX *rpc_tls_ctx_ref(SSL_CTX *ctx);
+void rpc_tls_ctx_unref(SSL_CTX *ctx);
+
 #endif
