@@ -58,7 +58,7 @@ static cs_code check_string(const ProtobufCMessageDescriptor *d, const ProtobufC
         return cs_fail(e, CS_INTERNAL, PREFIX "proto: field %s.%s contains a NUL character", d->name,
                        f->name);
     if (!cs_utf8_valid(s))
-        return cs_fail(e, CS_INTERNAL, PREFIX "proto: field %s.%s contains invalid UTF-8", d->name, f->name);
+        return cs_fail(e, CS_INTERNAL, PREFIX "string field contains invalid UTF-8");
     return CS_OK;
 }
 
