@@ -19,7 +19,7 @@ struct pem_block {
 };
 /* Next well-formed block: moves the cursor behind it, decodes into `scratch` (reset first; wipe it
  * after private keys). False at the end: what is left holds no further block, broken ones are skipped
- * as Go does. */
+ * as Go does. False also when memory is out; then `scratch` has failed. */
 bool pem_next(struct cs_rd *text, struct cs_buf *scratch, struct pem_block *out);
 /* "-----BEGIN type-----" ... with a newline at the end. */
 void pem_write(struct cs_buf *out, const char *type, struct cs_slice der);

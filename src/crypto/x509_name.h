@@ -20,6 +20,8 @@ struct x509_name {
     const char *common_name, *serial_number; /* NULL or "": absent */
     const char *unique_id;                   /* x500UniqueIdentifier 2.5.4.45, written last; NULL: absent */
 };
+/* Is this one whole RDNSequence of the right shape, values unread? */
+bool x509_name_sound(struct cs_slice der);
 bool x509_name_empty(const struct x509_name *n);
 /* Append the RDNSequence's DER (an empty SEQUENCE for the empty name). Order: C, O, OU, L, ST, street,
  * postalCode, CN, serialNumber, unique ID; PrintableString where it fits, UTF8String otherwise. */
