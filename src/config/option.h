@@ -80,6 +80,13 @@ struct config_section {
 CS_CHECKED cs_code config_decode(const struct config_section *s, struct hcl_items items, const char *path,
                                  struct cs_arena *a, void *out, struct cs_err *e);
 
+/* As config_decode, one struct of the section per first key of the items. */
+CS_CHECKED cs_code config_decode_map(const struct config_section *s, struct hcl_items items, const char *path,
+                                     struct cs_arena *a, struct config_map *out, struct cs_err *e);
+
+/* True when a filled section differs from one that was never given (false, 0 and "" do not count). */
+bool config_in_use(const struct config_section *s, const void *filled);
+
 /* The first option of a section filled by config_decode that asks for something not supported yet:
  * CS_UNIMPLEMENTED `server.federation is not supported yet`. `path` may be "". */
 CS_CHECKED cs_code config_check_later(const struct config_section *s, const void *filled, const char *path,
