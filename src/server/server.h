@@ -17,29 +17,59 @@ struct bundlestore;
 struct ca;
 struct ca_manager;
 struct server_svid;
+struct peer_verifier;
 struct server_health;
-struct server_upkeep;
+struct server_health_check;
+struct server_task;
 struct api;
 struct rpc_server;
+struct rpc_health_http;
 
-/* Built in this order, freed in the reverse order. */
+#define SERVER_CHECKS 4
+
+/* Built in this order by server_build, freed in the reverse order by server_free. */
 struct server {
     const struct server_config *cfg; /* borrowed */
+    struct cs_log_sink *sink;        /* borrowed: SIGUSR2 reopens it */
     const struct cs_clock *clock;
-    struct cs_log_sink *sink; /* borrowed: SIGUSR2 reopens it */
     struct cs_log log;
-    int64_t started_ns; /* monotonic */
+    struct loop *loop;      /* main thread: signals, timers, health listener */
+    struct loop_pool *pool; /* one thread: rotation, pruning, health checks */
     struct ds *ds;
     struct catalog *catalog;
     struct bundlestore *bundles;
     struct ca *ca;
     struct ca_manager *ca_manager;
     struct server_svid *svid; /* the server's own certificate */
-    struct server_health *health;
-    struct api *api;
+    struct peer_verifier *peers;
     struct rpc_server *rpc;
-    struct loop *loop;      /* main thread: signals, timers, health listener */
-    struct loop_pool *pool; /* one thread: rotation, pruning, health checks */
+    struct api *api;
+    struct server_health_check *checks; /* SERVER_CHECKS of them */
+    struct server_health *health;
+    struct rpc_health_http *health_http; /* NULL: no listener configured */
+    struct server_task *tasks;
+    char *tcp_address;
 };
+
+/* --- build.c --- */
+/* Everything up to, but without, the listeners. `s` has cfg, sink, clock and log set; on failure the
+ * caller frees what is there. */
+CS_CHECKED cs_code server_build(struct server *s, struct cs_err *e);
+/* After server_close. */
+void server_free(struct server *s);
+/* The kinds of plugins and the environment they get; for server_validate as well. */
+struct catalog_config server_catalog_config(const struct server *s);
+
+/* --- endpoints.c --- */
+/* Opens the TCP endpoint, the admin socket, and the health listener if there is one. */
+CS_CHECKED cs_code server_listen(struct server *s, struct cs_err *e);
+/* Drains and closes them. */
+void server_close(struct server *s);
+
+/* --- tasks.c --- */
+/* What is to be done from time to time, on the pool; timers on the loop. Before the loop runs. */
+CS_CHECKED cs_code server_tasks_start(struct server *s, struct cs_err *e);
+/* When neither loop nor pool runs any more. */
+void server_tasks_free(struct server *s);
 
 #endif
