@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Authorised entries: what changed on the server since the last time.
+ */
+#include "agent/serverapi.h"
+#include "entry.pb-c.h"
+
+#include <stdlib.h>
+
+#define PATH_SYNC "/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries"
+#define PATH_GET "/spire.api.server.entry.v1.Entry/GetAuthorizedEntries"
+
+#define MALFORMED "; are the server and agent versions compatible?"
+
+/* One round of syncing. */
+struct round {
+    struct agent_link_stream *stream;
+    const struct cs_log *log;
+    const struct agent_cache *cache;
+    struct agent_sync *out;
+    struct agent_failure *failure;
+    struct cs_map *seen;  /* entry IDs that are still ours; the values mean nothing */
+    struct cs_vec wanted; /* char *: IDs to ask for, owned */
+};
+
+static void free_strings(struct cs_vec *v)
+{
+    for (size_t i = 0; i < v->len; i++)
+        cs_free(v->at[i]);
+    cs_vec_free(v);
+    *v = (struct cs_vec){0};
+}
+
+void agent_sync_free(struct agent_sync *s)
+{
+    for (size_t i = 0; i < s->changed.len; i++)
+        agent_entry_unref(s->changed.at[i]);
+    cs_vec_free(&s->changed);
+    free_strings(&s->removed);
+    *s = (struct agent_sync){0};
+}
+
+static void round_free(struct round *r)
+{
+    agent_link_close(r->stream);
+    cs_map_free(r->seen);
+    free_strings(&r->wanted);
+}
+
+/* The fields an agent needs. */
+static Types__EntryMask entry_mask(void)
+{
+    Types__EntryMask m = TYPES__ENTRY_MASK__INIT;
+    m.spiffe_id = m.selectors = m.federates_with = m.admin = m.downstream = true;
+    m.revision_number = m.store_svid = m.hint = m.additional_attributes = m.created_at = true;
+    return m;
+}
+
+static cs_code push_string(struct cs_vec *v, const char *s, struct cs_err *e)
+{
+    char *copy = cs_strdup(s);
+    if (copy == NULL || cs_vec_push(v, copy) != CS_OK) {
+        cs_free(copy);
+        return cs_nomem(e);
+    }
+    return CS_OK;
+}
+
+static cs_code mark_seen(struct round *r, const char *id, struct cs_err *e)
+{
+    static const char here;
+    return cs_map_put(r->seen, cs_slice_str(id), (void *)(uintptr_t)&here) == CS_OK ? CS_OK : cs_nomem(e);
+}
+
+/* A full entry: to be put in the cache when it is new or differs. A malformed one is left out, as SPIRE does.
+ */
+static cs_code take_entry(struct round *r, const Types__Entry *from, struct cs_err *e)
+{
+    struct cs_err fault;
+    CS_AUTO(agent_entry) en = NULL;
+    cs_code rc = agent_entry_new(from, &en, &fault);
+    if (rc == CS_INTERNAL)
+        return cs_nomem(e);
+    if (rc != CS_OK) {
+        cs_log_warn(r->log, "Received malformed entry from SPIRE server" MALFORMED, KV("entry_id", from->id),
+                    KV_ERR(&fault));
+        return CS_OK;
+    }
+    CS_TRY(mark_seen(r, en->id, e));
+    const struct agent_entry *cached = agent_cache_entry(r->cache, en->id);
+    if (cached != NULL && !agent_entry_is_stale(cached, en->revision, en->created_at))
+        return CS_OK;
+    if (cs_vec_push(&r->out->changed, en) != CS_OK)
+        return cs_nomem(e);
+    (void)CS_MOVE(en);
+    return CS_OK;
+}
+
+static cs_code take_entries(struct round *r, Types__Entry **entries, size_t count, struct cs_err *e)
+{
+    for (size_t i = 0; i < count; i++)
+        CS_TRY(take_entry(r, entries[i], e));
+    return CS_OK;
+}
+
+static cs_code take_revision(struct round *r, const Entryv1__EntryRevision *rev, struct cs_err *e)
+{
+    if (rev->id[0] == '\0' || rev->revision_number < 0) {
+        cs_log_warn(r->log, "Received malformed entry revision from SPIRE server" MALFORMED,
+                    KV("entry_id", rev->id), KV_INT("revision_number", rev->revision_number));
+        return CS_OK;
+    }
+    CS_TRY(mark_seen(r, rev->id, e));
+    const struct agent_entry *cached = agent_cache_entry(r->cache, rev->id);
+    if (cached == NULL || agent_entry_is_stale(cached, rev->revision_number, rev->created_at))
+        return push_string(&r->wanted, rev->id, e);
+    return CS_OK;
+}
+
+/* Next message of the stream, unpacked into the arena. */
+static cs_code receive(struct round *r, struct cs_arena *a, Entryv1__SyncAuthorizedEntriesResponse **out,
+                       struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf packed = {0};
+    bool end = false;
+    CS_TRY(agent_link_recv(r->stream, &packed, &end, r->failure, e));
+    if (end)
+        return cs_fail(e, CS_INTERNAL, "failed to receive entry revision page from server: EOF");
+    ProtobufCMessage *m = NULL;
+    CS_TRY(proto_unpack(a, &entryv1__sync_authorized_entries_response__descriptor, cs_buf_slice(&packed), &m,
+                        e));
+    *out = (Entryv1__SyncAuthorizedEntriesResponse *)m;
+    return CS_OK;
+}
+
+/* All pages of revisions; a first answer without any has the entries themselves. *page is the server's page
+ * size, 0 when there is nothing more to ask. */
+static cs_code receive_revisions(struct round *r, size_t *page, struct cs_err *e)
+{
+    *page = 0;
+    CS_AUTO(cs_arena) a = cs_arena_new(64 * 1024, 0);
+    if (a == NULL)
+        return cs_nomem(e);
+    for (bool first = true, more = true; more; first = false) {
+        Entryv1__SyncAuthorizedEntriesResponse *m = NULL;
+        cs_arena_reset(a);
+        CS_TRY(receive(r, a, &m, e));
+        if (first && m->n_entry_revisions == 0)
+            return take_entries(r, m->entries, m->n_entries, e);
+        if (m->n_entries > 0)
+            return cs_fail(e, CS_INTERNAL, "unexpected entry in response receiving entry revisions");
+        for (size_t i = 0; i < m->n_entry_revisions; i++)
+            CS_TRY(take_revision(r, m->entry_revisions[i], e));
+        if (first)
+            *page = m->n_entry_revisions;
+        more = m->more;
+    }
+    return CS_OK;
+}
+
+static cs_code receive_entries(struct round *r, struct cs_err *e)
+{
+    CS_AUTO(cs_arena) a = cs_arena_new(64 * 1024, 0);
+    if (a == NULL)
+        return cs_nomem(e);
+    for (bool more = true; more;) {
+        Entryv1__SyncAuthorizedEntriesResponse *m = NULL;
+        cs_arena_reset(a);
+        CS_TRY(receive(r, a, &m, e));
+        if (m->n_entry_revisions > 0)
+            return cs_fail(e, CS_INTERNAL, "unexpected entry revisions in response while requesting entries");
+        CS_TRY(take_entries(r, m->entries, m->n_entries, e));
+        more = m->more;
+    }
+    return CS_OK;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* In pages of the server's size, in order, which is how it looks them up. */
+static cs_code request_wanted(struct round *r, size_t page, struct cs_err *e)
+{
+    if (r->wanted.len > 1)
+        qsort(r->wanted.at, r->wanted.len, sizeof(void *), by_text);
+    for (size_t at = 0; at < r->wanted.len;) {
+        size_t n = r->wanted.len - at < page ? r->wanted.len - at : page;
+        Entryv1__SyncAuthorizedEntriesRequest req = ENTRYV1__SYNC_AUTHORIZED_ENTRIES_REQUEST__INIT;
+        req.ids = (char **)(void *)(r->wanted.at + at);
+        req.n_ids = n;
+        CS_TRY(agent_link_send(r->stream, &req.base, r->failure, e));
+        CS_TRY(receive_entries(r, e));
+        at += n;
+    }
+    return CS_OK;
+}
+
+static cs_code find_removed(struct round *r, struct cs_err *e)
+{
+    const struct agent_entry *en;
+    for (size_t it = 0; (en = agent_cache_next(r->cache, &it)) != NULL;)
+        if (cs_map_get_str(r->seen, en->id) == NULL)
+            CS_TRY(push_string(&r->out->removed, en->id, e));
+    r->out->total = cs_map_len(r->seen);
+    return CS_OK;
+}
+
+static cs_code sync_round(struct agent_link *l, struct round *r, struct cs_err *e)
+{
+    CS_TRY(agent_link_open(l, PATH_SYNC, AGENT_RPC_TIMEOUT_NS, &r->stream, r->failure, e));
+    Types__EntryMask mask = entry_mask();
+    Entryv1__SyncAuthorizedEntriesRequest req = ENTRYV1__SYNC_AUTHORIZED_ENTRIES_REQUEST__INIT;
+    req.output_mask = &mask;
+    CS_TRY(agent_link_send(r->stream, &req.base, r->failure, e));
+    size_t page = 0;
+    CS_TRY(receive_revisions(r, &page, e));
+    CS_TRY(request_wanted(r, page, e));
+    return find_removed(r, e);
+}
+
+static cs_code fetch_round(struct agent_link *l, struct round *r, struct cs_err *e)
+{
+    CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
+    if (a == NULL)
+        return cs_nomem(e);
+    Types__EntryMask mask = entry_mask();
+    Entryv1__GetAuthorizedEntriesRequest req = ENTRYV1__GET_AUTHORIZED_ENTRIES_REQUEST__INIT;
+    req.output_mask = &mask;
+    ProtobufCMessage *m = NULL;
+    CS_TRY(agent_link_call(l, PATH_GET, &req.base, a, &entryv1__get_authorized_entries_response__descriptor,
+                           &m, AGENT_RPC_TIMEOUT_NS, r->failure, e));
+    const Entryv1__GetAuthorizedEntriesResponse *resp = (void *)m;
+    CS_TRY(take_entries(r, resp->entries, resp->n_entries, e));
+    return find_removed(r, e);
+}
+
+static cs_code run_round(cs_code (*round_fn)(struct agent_link *l, struct round *r, struct cs_err *e),
+                         struct agent_link *l, const struct cs_log *log, const struct agent_cache *cache,
+                         struct agent_sync *out, struct agent_failure *failure, struct cs_err *e)
+{
+    struct cs_err local;
+    e = e != NULL ? e : &local;
+    *failure = (struct agent_failure){0};
+    *out = (struct agent_sync){0};
+    CS_CLEANUP(round_free)
+    struct round r = {.log = log, .cache = cache, .out = out, .failure = failure, .seen = cs_map_new(NULL)};
+    if (r.seen == NULL)
+        return cs_nomem(e);
+    cs_code rc = round_fn(l, &r, e);
+    if (rc == CS_OK)
+        return CS_OK;
+    agent_sync_free(out);
+    cs_log_error(log, "Failed to fetch authorized entries", KV_ERR(e));
+    (void)cs_wrap(e, "failed to fetch authorized entries");
+    return rc;
+}
+
+cs_code agent_api_sync_entries(struct agent_link *l, const struct cs_log *log,
+                               const struct agent_cache *cache, struct agent_sync *out,
+                               struct agent_failure *failure, struct cs_err *e)
+{
+    return run_round(sync_round, l, log, cache, out, failure, e);
+}
+
+cs_code agent_api_fetch_entries(struct agent_link *l, const struct cs_log *log,
+                                const struct agent_cache *cache, struct agent_sync *out,
+                                struct agent_failure *failure, struct cs_err *e)
+{
+    return run_round(fetch_round, l, log, cache, out, failure, e);
+}
