@@ -8,6 +8,7 @@
 
 #include "agent/cache.h"
 #include "agent/link.h"
+#include "base/coll.h"
 #include "plugin/nodeattestor_agent.h"
 
 /* --- Entries and bundles --- */
