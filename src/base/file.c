@@ -113,20 +113,17 @@ static cs_code create_temp(const char *path, char **temp, int *fd, struct cs_err
     return fail_open(*temp, errno, e);
 }
 
-/* Makes the rename itself durable. Some file systems cannot sync a folder; they say EINVAL. */
-static cs_code sync_folder(const char *path, struct cs_err *e)
+/* The folder of path, to make a rename in it durable. Opened before the rename, so that nothing but the
+ * disk can fail after it. */
+static cs_code open_folder(const char *path, int *fd, struct cs_err *e)
 {
     const char *slash = strrchr(path, '/');
     size_t n = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
     char *CS_CLEANUP(cs_freep) folder = n == 0 ? cs_strdup(".") : cs_strndup(path, n);
     if (folder == NULL)
         return cs_nomem(e);
-    int CS_CLEANUP(close_fd) fd = open_retry(folder, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0)
-        return fail_open(folder, errno, e);
-    if (fsync(fd) != 0 && errno != EINVAL)
-        return cs_fail_errno(e, CS_INTERNAL, errno, "fsync %s", folder);
-    return CS_OK;
+    *fd = open_retry(folder, O_RDONLY | O_DIRECTORY, 0);
+    return *fd >= 0 ? CS_OK : fail_open(folder, errno, e);
 }
 
 /* Everything up to the point where the temporary file is complete and on disk. Closes fd. */
@@ -146,8 +143,10 @@ static cs_code fill_temp(int fd, const char *temp, struct cs_slice data, mode_t 
 cs_code cs_file_write_atomic(const char *path, struct cs_slice data, mode_t mode, struct cs_err *e)
 {
     char *CS_CLEANUP(cs_freep) temp = NULL;
+    int CS_CLEANUP(close_fd) folder = -1;
     int fd = -1;
 
+    CS_TRY(open_folder(path, &folder, e));
     CS_TRY(create_temp(path, &temp, &fd, e));
     cs_code code = fill_temp(fd, temp, data, mode, e);
     if (code == CS_OK && rename(temp, path) != 0)
@@ -156,7 +155,10 @@ cs_code cs_file_write_atomic(const char *path, struct cs_slice data, mode_t mode
         (void)unlink(temp);
         return code;
     }
-    return sync_folder(path, e);
+    /* Some file systems cannot sync a folder; they say EINVAL. */
+    if (fsync(folder) != 0 && errno != EINVAL)
+        return cs_fail_errno(e, CS_INTERNAL, errno, "fsync folder of %s", path);
+    return CS_OK;
 }
 
 static bool is_folder(const char *path)
