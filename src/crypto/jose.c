@@ -236,7 +236,7 @@ static cs_code decode_parts(const struct cs_slice part[3], struct jose_jws *j, s
     json_t *obj = json_loadb((const char *)header.data, header.len, JSON_REJECT_DUPLICATES, &where);
     if (obj == NULL)
         return cs_fail(e, CS_INVALID, "go-jose/go-jose: malformed JWS header: %s", where.text);
-    const char *kid, *typ;
+    const char *kid = "", *typ = "";
     cs_code code = read_header(obj, j, &kid, &typ, e);
     if (code == CS_OK)
         code = fill_store(j, kid, typ, cs_buf_slice(&payload), cs_buf_slice(&sig), e);

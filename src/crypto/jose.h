@@ -61,8 +61,8 @@ void jose_ecdsa_der(struct cs_slice raw, struct cs_buf *out);
 
 /* --- JWK --- */
 /* Append {"use":..,"kty":..,"kid":..,"crv":..,"x":..,"y":..} or n/e, then "x5c":[..] for cert; use, kid and
- * cert may be NULL. indent: the spaces before the object's members (Go's MarshalIndent by 4), -1: compact.
- * The opening brace is written where the buffer stands. */
+ * cert may be NULL. indent: the spaces before the object's members (4 or more, as Go's MarshalIndent by 4),
+ * -1: compact. The opening brace is written where the buffer stands. */
 void jose_jwk_write(struct cs_buf *out, const struct crypto_pub *pub, const char *use, const char *kid,
                     const struct x509_cert *cert, int indent);
 

@@ -130,7 +130,7 @@ void jose_jwk_write(struct cs_buf *out, const struct crypto_pub *pub, const char
         member_bytes(&m, curve == NULL ? "e" : "y", b);
     if (cert != NULL)
         member_x5c(&m, cert);
-    new_line(out, indent < 4 ? (indent < 0 ? -1 : 0) : indent - 4);
+    new_line(out, indent < 0 ? -1 : indent - 4);
     cs_buf_add_byte(out, '}');
 }
 

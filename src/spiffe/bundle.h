@@ -100,8 +100,9 @@ CS_CHECKED cs_code spiffe_bundle_parse_pem(struct cs_slice trust_domain, struct 
 CS_CHECKED cs_code spiffe_bundle_parse_der(struct cs_slice trust_domain, struct cs_slice der,
                                            struct spiffe_bundle **out, struct cs_err *e);
 /* SPIFFE bundle document (JWKS), as upstream's bundleutil reads it: every key has a known use, jwt-svid keys
- * have a kid. CS_INVALID: `missing use for key entry 0`, `unrecognized use "x" for key entry 0`,
- * `expected a single certificate in x509-svid entry 0; got 0`, `missing key ID in jwt-svid entry 0`. */
+ * have a kid; spiffe_sequence is checked and dropped. CS_INVALID: `missing use for key entry 0`,
+ * `unrecognized use "x" for key entry 0`, `expected a single certificate in x509-svid entry 0; got 0`,
+ * `missing key ID in jwt-svid entry 0`. */
 CS_CHECKED cs_code spiffe_bundle_parse_jwks(struct cs_slice trust_domain, struct cs_slice json,
                                             struct spiffe_bundle **out, struct cs_err *e);
 void spiffe_bundle_write_pem(struct cs_buf *out, const struct spiffe_bundle *b);
