@@ -405,7 +405,8 @@ static cs_code build_late(struct load *l, const struct agent_file *f, struct age
     if (config_in_use(&agent_experimental_section, &s->experimental))
         CS_TRY(load_note_experimental(l));
     CS_TRY(load_note_flags(l, &s->experimental.feature_flags));
-    return config_check_later(&agent_config_section, f, "", l->e);
+    CS_TRY(config_check_later(&agent_config_section, f, "", l->e));
+    return load_check_plugins(l, "agent", &c->plugins);
 }
 
 static cs_code build(struct load *l, const struct agent_file *f, struct agent_config *c)

@@ -94,5 +94,9 @@ CS_CHECKED cs_code load_unknown(struct load *l, const char *section, const struc
 CS_CHECKED cs_code load_unknown_telemetry(struct load *l, const struct telemetry_file *t, bool *bad);
 
 CS_CHECKED cs_code load_plugins(struct load *l, const struct config_tree *tree, struct config_plugins *out);
+/* Refuses enabled plugins that SPIRE has and we have not yet. Names nobody knows are left to the
+ * catalog, which refuses them with SPIRE's text. */
+CS_CHECKED cs_code load_check_plugins(struct load *l, const char *program,
+                                      const struct config_plugins *plugins);
 
 #endif

@@ -59,13 +59,16 @@ struct config_health {
     const char *live_path, *ready_path; /* default "/live", "/ready" */
 };
 
-/* --- telemetry: all that has an effect without a sink --- */
+/* --- log_file, log_format, log_level, log_source_location --- */
 struct config_log {
     enum cs_level level;
     enum cs_log_format format;
     const char *file; /* "": standard output */
     bool source_location;
 };
+
+/* Appends the reference page of "server" or "agent": docs/config-server.md, docs/config-agent.md. */
+void config_print_reference(struct cs_buf *out, const char *program);
 
 /* os.Expand as SPIRE uses it for -expandEnv: `$NAME` and `${NAME}` become the variable's value
  * (empty when there is none), `$$` becomes `$`. Appends to out. */

@@ -2,7 +2,9 @@
  *
  * The option table as reference pages.
  */
-#include "config/option.h"
+#include "config/agent_config.h"
+#include "config/plugin_config.h"
+#include "config/server_config.h"
 
 #include <stdio.h>
 
@@ -63,4 +65,42 @@ void config_print_docs(struct cs_buf *out, const struct config_section *s, const
         (void)snprintf(name, sizeof name, "%s%s%s", path, *path == 0 ? "" : ".", s->options[i].name);
         config_print_docs(out, s->options[i].section, name);
     }
+}
+
+static void print_plugins(struct cs_buf *out, const char *program)
+{
+    cs_buf_add_str(
+        out,
+        "\n## Plugins\n\n"
+        "Each plugin is a block `Type \"name\" { ... }` in the `plugins` section:\n\n"
+        "| option | meaning |\n|---|---|\n"
+        "| `plugin_data` | The plugin's own options, below. |\n"
+        "| `plugin_data_file` | File with them, instead. |\n"
+        "| `enabled` | `false` leaves the plugin out. |\n"
+        "| `plugin_cmd`, `plugin_args`, `plugin_checksum` | External plugins. **Not supported yet.** |\n");
+    for (const struct config_plugin_doc *d = config_plugin_docs; d->program != NULL; d++) {
+        if (strcmp(d->program, program) != 0)
+            continue;
+        cs_buf_printf(out, "\n### %s \"%s\"\n\n%s\n", d->type, d->name, d->doc);
+        if (d->section == NULL)
+            continue;
+        cs_buf_add_str(out, "\n| option | type | default | meaning |\n|---|---|---|---|\n");
+        for (size_t i = 0; i < d->section->count; i++)
+            print_row(out, &d->section->options[i]);
+    }
+}
+
+void config_print_reference(struct cs_buf *out, const char *program)
+{
+    bool server = strcmp(program, "server") == 0;
+    cs_buf_printf(
+        out,
+        "# Options of spire-%s\n\n"
+        "Generated from the option table by `tools/gen-docs`; do not edit.\n\n"
+        "The file is HCL 1, or JSON when it begins with `{`. Letter case of option names does not matter. "
+        "With `-expandEnv`, `$NAME` and `${NAME}` are replaced by environment variables first, and `$$` by "
+        "`$`. Durations are written like `90s`, `1h30m`. Flags of the command line win over the file.\n",
+        program);
+    config_print_docs(out, server ? &server_config_section : &agent_config_section, "");
+    print_plugins(out, program);
 }

@@ -7,6 +7,7 @@
 #include "config/common.h"
 
 #include "base/file.h"
+#include "config/plugin_config.h"
 
 struct plugin_file {
     const char *plugin_cmd, *plugin_checksum, *plugin_data_file;
@@ -164,6 +165,31 @@ cs_code load_plugins(struct load *l, const struct config_tree *tree, struct conf
             return code;
     }
     *out = (struct config_plugins){.at = p->at, .len = p->len};
+    return CS_OK;
+}
+
+static bool is_built(const char *program, const struct config_plugin *p)
+{
+    for (const struct config_plugin_doc *d = config_plugin_docs; d->program != NULL; d++)
+        if (strcmp(d->program, program) == 0 && strcmp(d->type, p->type) == 0 &&
+            strcmp(d->name, p->name) == 0)
+            return true;
+    return false;
+}
+
+cs_code load_check_plugins(struct load *l, const char *program, const struct config_plugins *plugins)
+{
+    for (size_t i = 0; i < plugins->len; i++) {
+        const struct config_plugin *p = &plugins->at[i];
+        if (p->disabled)
+            continue;
+        if (*p->cmd != 0)
+            return cs_fail(l->e, CS_UNIMPLEMENTED, "%s %s: external plugins are not supported yet", p->type,
+                           load_quote(l, p->name));
+        if (config_plugin_is_known(program, p->type, p->name) && !is_built(program, p))
+            return cs_fail(l->e, CS_UNIMPLEMENTED, "plugin %s %s is not supported yet", p->type,
+                           load_quote(l, p->name));
+    }
     return CS_OK;
 }
 

@@ -360,7 +360,8 @@ static cs_code build(struct load *l, const struct server_file *f, struct server_
     CS_TRY(check_unknown(l, f));
     CS_TRY(take_experimental(l, &s->experimental, c));
     CS_TRY(load_note_flags(l, &s->experimental.feature_flags));
-    return config_check_later(&server_config_section, f, "", l->e);
+    CS_TRY(config_check_later(&server_config_section, f, "", l->e));
+    return load_check_plugins(l, "server", &c->plugins);
 }
 
 static cs_code load_server(struct load *l, const char *name, const struct cs_slice *given, bool expand_env,
