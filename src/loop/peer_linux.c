@@ -30,7 +30,7 @@ static cs_code gone(pid_t pid, struct cs_err *e)
 }
 
 /* Field 22 of /proc/PID/stat, counted from behind the last ')': the name in front may hold anything.
- * 0 when there is no such process or no such field. */
+ * 0 when the process is not there, has ended and only waits to be reaped, or has no such field. */
 static uint64_t read_start_time(pid_t pid)
 {
     char path[32], stat[1024];
@@ -48,6 +48,8 @@ static uint64_t read_start_time(pid_t pid)
         return 0;
     stat[n] = '\0';
     const char *p = strrchr(stat, ')');
+    if (p != NULL && p[1] == ' ' && (p[2] == 'Z' || p[2] == 'X'))
+        return 0;
     for (int field = 2; p != NULL && field < START_TIME_FIELD; field++) {
         p = strchr(p, ' ');
         p = p != NULL ? p + 1 : NULL;
