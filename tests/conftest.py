@@ -1,0 +1,47 @@
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
+import spire  # noqa: E402
+
+
+class World:
+    """Makes daemons in one temporary folder and ends them, agents before servers."""
+
+    def __init__(self, folder):
+        self.dir = folder
+        self.made = []
+
+    def server(self, name="server", **kw):
+        s = spire.Server(self.dir / name, **kw)
+        self.made.append(s)
+        return s
+
+    def agent(self, server, name="agent", **kw):
+        a = spire.Agent(self.dir / name, server, **kw)
+        self.made.append(a)
+        return a
+
+    def pair(self, server=None, agent=None):
+        s = self.server(**(server or {})).start()
+        a = self.agent(s, **(agent or {})).join()
+        return s, a
+
+    def close(self):
+        errors = []
+        for d in reversed(self.made):
+            try:
+                d.stop()
+            except AssertionError as err:
+                errors.append(str(err))
+        assert not errors, errors
+
+
+@pytest.fixture
+def world(tmp_path_factory):
+    # short names: a Unix socket's path has at most 107 bytes
+    w = World(tmp_path_factory.mktemp("w"))
+    yield w
+    w.close()
