@@ -22,7 +22,6 @@ struct ca;
 struct bundlestore;
 struct catalog;
 struct loop;
-struct loop_pool;
 
 struct api;
 
@@ -44,7 +43,6 @@ struct api_config {
     int64_t prune_nodes_expired_for_s; /* 0: expired nodes are kept */
     bool prune_nontofu_nodes;          /* also those that cannot attest again */
     struct loop *loop;                 /* timers of calls that wait for their rate limit; NULL: refuse them */
-    struct loop_pool *pool;            /* short writes an I/O thread must not wait for; NULL: it waits */
 };
 
 /* Loads the entries and agents of the datastore into the caches, and follows them from then on as the

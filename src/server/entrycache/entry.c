@@ -225,11 +225,10 @@ static bool wanted(uint32_t num, uint32_t mask)
     return num == ENTRY_ID || (num < 32 && (mask & ENTRY_FIELD(num)) != 0);
 }
 
-static void append_each(struct cs_buf *b, uint32_t field, struct cs_slice wire, uint32_t mask, size_t bytes)
+void entry_wire_fields(struct cs_buf *b, struct cs_slice wire, uint32_t mask)
 {
     struct cs_rd r = cs_rd_of(wire);
     struct wire_field f;
-    wire_len(b, field, bytes);
     while (wire_next(&r, &f))
         if (wanted(f.num, mask))
             cs_buf_add(b, f.start, (size_t)(f.end - f.start));
@@ -247,11 +246,11 @@ void entry_wire_append(struct cs_buf *b, uint32_t field, struct cs_slice wire, u
     while (wire_next(&r, &f))
         if (wanted(f.num, mask))
             runs_add(&runs, &f);
+    wire_len(b, field, runs.bytes);
     if (runs.overflow) { /* fields out of order: not as we write them */
-        append_each(b, field, wire, mask, runs.bytes);
+        entry_wire_fields(b, wire, mask);
         return;
     }
-    wire_len(b, field, runs.bytes);
     for (size_t i = 0; i < runs.n; i++)
         cs_buf_add_slice(b, runs.at[i]);
 }

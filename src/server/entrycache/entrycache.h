@@ -86,6 +86,9 @@ void entry_append(struct cs_buf *b, uint32_t field, const struct entry *en, uint
 /* The same of any wire form of an Entry. */
 void entry_wire_append(struct cs_buf *b, uint32_t field, struct cs_slice wire, uint32_t mask);
 
+/* The fields alone, without the header of a field around them. */
+void entry_wire_fields(struct cs_buf *b, struct cs_slice wire, uint32_t mask);
+
 /* --- The cache --- */
 struct entrycache;
 /* Entries of other trust domains than `trust_domain` (a name) are ignored, as SPIRE does. */
