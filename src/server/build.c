@@ -246,7 +246,6 @@ static cs_code make_api(struct server *s, struct cs_err *e)
         .prune_nodes_expired_for_s = c->prune_attested_nodes_expired_for_ns / CS_NS_PER_S,
         .prune_nontofu_nodes = c->prune_tofu_nodes,
         .loop = s->loop,
-        .pool = rpc_server_pool(s->rpc),
     };
     struct cs_log log = cs_log_sub(s->log, "endpoints");
     cs_log_info(&log, "Building in-memory entry cache");

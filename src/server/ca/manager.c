@@ -109,39 +109,41 @@ static cs_code generate_key(struct ca_manager *m, const char *prefix, const stru
     return CS_OK;
 }
 
-static cs_code self_sign(struct ca_manager *m, struct crypto_signer *signer, struct x509_cert **out,
-                         struct cs_err *e)
+static cs_code append_root(struct ca_manager *m, const struct x509_cert *cert, struct cs_err *e)
+{
+    const struct ds_cert root = {.der = cert->der};
+    const struct ds_bundle add = {.trust_domain = m->td_id, .roots = &root, .n_roots = 1};
+    return bundlestore_append(m->cfg.bundles, &add, e);
+}
+
+static cs_code make_self_signed(struct ca_manager *m, struct crypto_signer *signer,
+                                struct ca_x509_authority **out, struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf der = {0};
     CS_TRY(ca_self_sign(m->cfg.ca, signer, &der, e));
     CS_AUTO(x509_cert) cert = NULL;
     CS_TRY(x509_cert_parse(cs_buf_slice(&der), &cert, e));
-    const struct ds_cert root = {.der = cert->der};
-    const struct ds_bundle add = {.trust_domain = m->td_id, .roots = &root, .n_roots = 1};
-    CS_TRY(bundlestore_append(m->cfg.bundles, &add, e));
-    *out = CS_MOVE(cert);
+    CS_AUTO(ca_x509_authority) authority = NULL;
+    const struct x509_chain none = {0};
+    CS_TRY(ca_x509_authority_new(cert, signer, &none, &authority, e));
+    CS_TRY(append_root(m, cert, e));
+    *out = CS_MOVE(authority);
     return CS_OK;
 }
 
-static cs_code make_x509(struct ca_manager *m, struct crypto_signer *signer, struct ca_x509_authority **out,
-                         struct cs_err *e)
+static cs_code make_upstream_signed(struct ca_manager *m, struct crypto_signer *signer,
+                                    struct ca_x509_authority **out, struct cs_err *e)
 {
     CS_CLEANUP(x509_chain_free) struct x509_chain chain = {0};
-    CS_AUTO(x509_cert) cert = NULL;
-    if (m->cfg.upstream != NULL) {
-        const struct ca_upstream up = {
-            .plugin = m->cfg.upstream,
-            .ca = m->cfg.ca,
-            .bundles = m->cfg.bundles,
-            .trust_domain = m->cfg.trust_domain,
-            .clock = m->cfg.clock,
-        };
-        CS_TRY(ca_upstream_mint(&up, signer, &chain, e));
-        cert = x509_cert_ref(chain.at[0]);
-    } else {
-        CS_TRY(self_sign(m, signer, &cert, e));
-    }
-    return ca_x509_authority_new(cert, signer, &chain, out, e);
+    const struct ca_upstream up = {
+        .plugin = m->cfg.upstream,
+        .ca = m->cfg.ca,
+        .bundles = m->cfg.bundles,
+        .trust_domain = m->cfg.trust_domain,
+        .clock = m->cfg.clock,
+    };
+    CS_TRY(ca_upstream_mint(&up, signer, &chain, e));
+    return ca_x509_authority_new(chain.at[0], signer, &chain, out, e);
 }
 
 static cs_code prepare_x509(struct ca_manager *m, struct cs_err *e)
@@ -152,7 +154,10 @@ static cs_code prepare_x509(struct ca_manager *m, struct cs_err *e)
     int64_t now = cs_now_s(m->cfg.clock);
     CS_AUTO(crypto_signer) signer = NULL;
     CS_TRY(generate_key(m, CA_X509_KEY_PREFIX, s, m->cfg.x509_key_type, &signer, e));
-    CS_TRY(make_x509(m, signer, &s->x509, e));
+    if (m->cfg.upstream != NULL)
+        CS_TRY(make_upstream_signed(m, signer, &s->x509, e));
+    else
+        CS_TRY(make_self_signed(m, signer, &s->x509, e));
 
     const struct x509_cert *cert = ca_x509_authority_cert(s->x509);
     s->status = JOURNAL__STATUS__PREPARED;
