@@ -12,6 +12,8 @@ void cs_b64_encode(struct cs_buf *out, struct cs_slice in, enum cs_b64 kind)
     const char *set = kind == CS_B64_STD ? std_set : url_set;
     size_t rest = in.len % 3;
 
+    if (in.len == 0)
+        return;
     if (in.len > SIZE_MAX / 2 || !cs_buf_reserve(out, in.len / 3 * 4 + 4)) {
         out->failed = true;
         return;
@@ -70,6 +72,8 @@ cs_code cs_b64_decode(struct cs_buf *out, struct cs_slice in, enum cs_b64 kind, 
 {
     size_t n = unpadded(in, kind), start = out->len;
 
+    if (in.len == 0)
+        return CS_OK;
     if (n == SIZE_MAX)
         return cs_fail(e, CS_INVALID, "illegal base64 data: wrong length");
     if (!cs_buf_reserve(out, n / 4 * 3 + 3))
@@ -127,6 +131,8 @@ cs_code cs_hex_decode(struct cs_buf *out, struct cs_slice in, struct cs_err *e)
 {
     size_t start = out->len;
 
+    if (in.len == 0)
+        return CS_OK;
     if (in.len % 2 != 0)
         return cs_fail(e, CS_INVALID, "hex text of odd length");
     if (!cs_buf_reserve(out, in.len / 2))

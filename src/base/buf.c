@@ -147,7 +147,8 @@ bool cs_rd_bytes(struct cs_rd *r, size_t n, struct cs_slice *out)
     if (n > cs_rd_left(r))
         return false;
     *out = cs_slice_of(r->p, n);
-    r->p += n;
+    if (n > 0)
+        r->p += n;
     return true;
 }
 

@@ -77,7 +77,8 @@ struct cs_rd {
 };
 static inline struct cs_rd cs_rd_of(struct cs_slice s)
 {
-    return (struct cs_rd){s.data, s.data + s.len};
+    /* C17 knows no NULL + 0 */
+    return (struct cs_rd){s.data, s.len > 0 ? s.data + s.len : s.data};
 }
 static inline size_t cs_rd_left(const struct cs_rd *r)
 {

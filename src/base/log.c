@@ -278,10 +278,15 @@ static void text_line(struct cs_buf *b, const char *time, enum cs_level level, c
 
 /* --- JSONFormatter --- */
 
+/* No list at all is Go's nil slice. */
 static void json_list(struct cs_buf *b, const char *const *list)
 {
+    if (list == NULL) {
+        cs_buf_add_str(b, "null");
+        return;
+    }
     cs_buf_add_byte(b, '[');
-    for (size_t i = 0; list != NULL && list[i] != NULL; i++) {
+    for (size_t i = 0; list[i] != NULL; i++) {
         if (i > 0)
             cs_buf_add_byte(b, ',');
         cs_quote_json(b, cs_slice_str(list[i]));

@@ -48,12 +48,13 @@ struct cs_kv {
         int64_t num;
         bool yes;
         const struct cs_err *err; /* prints e->text under the key */
-        const char *const *strs;  /* NULL-terminated list: [a b] in text, array in JSON */
+        const char *const *strs;  /* NULL-terminated list: [a b] in text, array in JSON; NULL: [] and null */
     };
 };
 #define KV(k, v) ((struct cs_kv){.key = (k), .kind = CS_KV_STR, .str = (v)})
 #define KV_INT(k, v) ((struct cs_kv){.key = (k), .kind = CS_KV_INT, .num = (v)})
 #define KV_BOOL(k, v) ((struct cs_kv){.key = (k), .kind = CS_KV_BOOL, .yes = (v)})
+#define KV_STRS(k, v) ((struct cs_kv){.key = (k), .kind = CS_KV_STRS, .strs = (v)})
 #define KV_ERR(e) ((struct cs_kv){.key = "error", .kind = CS_KV_ERR, .err = (e)})
 
 struct cs_log {

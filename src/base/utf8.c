@@ -32,6 +32,8 @@ size_t cs_utf8_decode(struct cs_slice s, uint32_t *rune)
 
 bool cs_utf8_valid(struct cs_slice s)
 {
+    if (s.len == 0)
+        return true;
     const uint8_t *p = s.data, *end = p + s.len;
     while (p < end) {
         uint64_t eight;

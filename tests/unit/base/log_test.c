@@ -78,10 +78,8 @@ static void emit_all(struct cs_log *l)
     (void)cs_fail(&e, CS_INTERNAL, "rpc error: code = Internal desc = \"x\"\n<tag> & more");
     cs_log_info(&sub, "Starting Server APIs", KV("network", "tcp"), KV("address", "127.0.0.1:8081"));
     cs_log_error(l, "Failed", KV("spiffe_id", "spiffe://example.org/a"), KV_ERR(&e));
-    cs_log_warn(l, "plain", KV("empty", ""), KV_INT("n", -5), KV_BOOL("yes", true),
-                ((struct cs_kv){.key = "list", .kind = CS_KV_STRS, .strs = list}),
-                ((struct cs_kv){.key = "none", .kind = CS_KV_STRS, .strs = none}),
-                ((struct cs_kv){.key = "one", .kind = CS_KV_STRS, .strs = one}));
+    cs_log_warn(l, "plain", KV("empty", ""), KV_INT("n", -5), KV_BOOL("yes", true), KV_STRS("list", list),
+                KV_STRS("none", none), KV_STRS("one", one), KV_STRS("nil", NULL));
     cs_log_debug(l, "clash", KV("time", "a"), KV("msg", "b"), KV("level", "c"), KV("logrus_error", "d"));
     cs_log(l, CS_LOG_TRACE, "it's", KV("k", "a-b.c_d/e@f^g+h"), KV("l", "a:b"), KV("m", "a=b"),
            KV("n", "\xc3\xa9"), KV("o", "x\xffy"), KV("p", "\xe2\x80\xa8\x01\x7f"));
@@ -95,7 +93,8 @@ static const char text_lines[] =
     "subsystem_name=endpoints\n"
     "time=\"T\" level=error msg=Failed error=\"rpc error: code = Internal desc = \\\"x\\\"\\n<tag> & more\" "
     "spiffe_id=\"spiffe://example.org/a\"\n"
-    "time=\"T\" level=warning msg=plain empty= list=\"[a b c]\" n=-5 none=\"[]\" one=\"[a]\" yes=true\n"
+    "time=\"T\" level=warning msg=plain empty= list=\"[a b c]\" n=-5 nil=\"[]\" none=\"[]\" one=\"[a]\" "
+    "yes=true\n"
     "time=\"T\" level=debug msg=clash fields.level=c fields.logrus_error=d fields.msg=b fields.time=a\n"
     "time=\"T\" level=trace msg=\"it's\" k=a-b.c_d/e@f^g+h l=\"a:b\" m=\"a=b\" n=\"\xc3\xa9\" o=\"x\\xffy\" "
     "p=\"\\u2028\\x01\\x7f\"\n"
@@ -109,7 +108,8 @@ static const char json_lines[] =
     "{\"error\":\"rpc error: code = Internal desc = \\\"x\\\"\\n\\u003ctag\\u003e \\u0026 "
     "more\",\"level\":\"error\","
     "\"msg\":\"Failed\",\"spiffe_id\":\"spiffe://example.org/a\",\"time\":\"T\"}\n"
-    "{\"empty\":\"\",\"level\":\"warning\",\"list\":[\"a\",\"b c\"],\"msg\":\"plain\",\"n\":-5,\"none\":[],"
+    "{\"empty\":\"\",\"level\":\"warning\",\"list\":[\"a\",\"b "
+    "c\"],\"msg\":\"plain\",\"n\":-5,\"nil\":null,\"none\":[],"
     "\"one\":[\"a\"],\"time\":\"T\",\"yes\":true}\n"
     "{\"fields.level\":\"c\",\"fields.logrus_error\":\"d\",\"fields.msg\":\"b\",\"fields.time\":\"a\","
     "\"level\":\"debug\",\"msg\":\"clash\",\"time\":\"T\"}\n"
