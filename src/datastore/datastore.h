@@ -251,8 +251,7 @@ struct ds_entry_filter {
     size_t n_federates_with;
     enum ds_tri downstream; /* DS_NO is no condition, as upstream */
 };
-/* Ordered by row. filter NULL: no condition. page NULL: all (next may be NULL then). A page may hold
- * fewer than size rows and still not be the last: only *next tells. */
+/* Ordered by row. filter NULL: no condition. page NULL: all (next may be NULL then). */
 CS_CHECKED cs_code ds_entry_list(struct ds *d, struct cs_arena *a, const struct ds_entry_filter *filter,
                                  const struct ds_page *page, struct ds_entry **out, size_t *n,
                                  const char **next, struct cs_err *e);
