@@ -271,6 +271,22 @@ static cs_code new_node(struct hcl_build *b, enum hcl_kind kind, struct hcl_pos 
     return CS_OK;
 }
 
+/* The scanner takes an exponent without digits, and one character after it; no value has that form. */
+static bool is_float(struct cs_slice raw)
+{
+    size_t i = 0;
+    while (i < raw.len && raw.data[i] != 'e' && raw.data[i] != 'E')
+        i++;
+    if (i == raw.len)
+        return true;
+    i++;
+    i += i < raw.len && (raw.data[i] == '+' || raw.data[i] == '-');
+    size_t digits = i;
+    while (i < raw.len && hcl_is_digit(raw.data[i]))
+        i++;
+    return i == raw.len && i > digits;
+}
+
 cs_code hcl_build_literal(struct hcl_build *b, const struct hcl_tok *t, bool json,
                           const struct hcl_node **out)
 {
@@ -280,6 +296,8 @@ cs_code hcl_build_literal(struct hcl_build *b, const struct hcl_tok *t, bool jso
                          : t->type == TOK_BOOL    ? HCL_BOOL
                          : t->type == TOK_HEREDOC ? HCL_HEREDOC
                                                   : HCL_STRING;
+    if (kind == HCL_FLOAT && !is_float(t->raw))
+        return hcl_fail(b->e, CS_INVALID, t->pos, "illegal floating-point number");
     CS_TRY(new_node(b, kind, t->pos, &n));
     CS_TRY(hcl_token_value(t, json, b->a, &n->text, b->e));
     n->raw = t->type == TOK_NULL ? cs_slice_str("") : t->raw;

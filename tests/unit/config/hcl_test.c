@@ -107,6 +107,9 @@ static void numbers_and_bools(void **state)
         assert_string_equal(value(f, text), good[i].text);
         assert_int_equal(f->items.at[0]->value->kind, good[i].kind);
     }
+    expect_error(f, "a = 1.5E", CS_INVALID, "At 1:5: illegal floating-point number");
+    expect_error(f, "a = 8e+\n", CS_INVALID, "At 1:5: illegal floating-point number");
+    expect_error(f, "{\"a\": 8e}", CS_INVALID, "At 1:7: illegal floating-point number");
     expect_error(f, "a = 0189", CS_INVALID, "At 1:9: illegal octal number");
 }
 
