@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "config/plugin_config.h"
 #include "config/server_config.h"
+#include "datastore/datastore.h"
 #include "server/server.h"
 
 #include <signal.h>
@@ -90,7 +91,7 @@ static cs_code log_configured(const struct server *s, struct cs_err *e)
     cs_log_info(&s->log, "Configured", (struct cs_kv){.key = "admin_ids", .kind = CS_KV_STRS, .strs = ids},
                 KV("data_dir", s->cfg->data_dir),
                 KV("launch_log_level", cs_level_name(cs_log_sink_level(s->sink))),
-                KV("version", CSPIRE_VERSION));
+                KV("version", DS_CODE_VERSION));
     return CS_OK;
 }
 
