@@ -50,10 +50,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct cs_slice s = cs_slice_of(data, size);
     int64_t number;
+    struct cs_err e = {0};
 
     check_duration(s);
     check_time(s);
-    if (cs_parse_i64(s, &number, NULL) == CS_OUT_OF_RANGE && number != 0)
+    if (cs_parse_i64(s, &number, &e) == CS_OUT_OF_RANGE && number != 0)
+        abort();
+    if (!cs_utf8_valid(cs_slice_str(e.text)))
         abort();
     return 0;
 }

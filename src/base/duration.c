@@ -207,6 +207,15 @@ void cs_duration_format(struct cs_buf *out, int64_t ns)
     cs_buf_add(out, p, (size_t)(end - p));
 }
 
+static cs_code refuse_number(struct cs_err *e, cs_code code, const char *what, struct cs_slice s)
+{
+    char mem[CS_ERR_TEXT_MAX];
+    struct cs_buf CS_CLEANUP(cs_buf_free) text = cs_buf_on(mem, sizeof mem);
+
+    cs_quote(&text, cs_slice_of(s.data, s.len < 64 ? s.len : 64));
+    return cs_fail(e, code, "%s: %s", what, cs_buf_cstr(&text));
+}
+
 cs_code cs_parse_i64(struct cs_slice s, int64_t *out, struct cs_err *e)
 {
     struct cs_rd r = cs_rd_of(s);
@@ -217,19 +226,16 @@ cs_code cs_parse_i64(struct cs_slice s, int64_t *out, struct cs_err *e)
     if (s.len > 0 && (*r.p == '-' || *r.p == '+'))
         negative = *r.p++ == '-';
     if (cs_rd_left(&r) == 0)
-        return cs_fail(e, CS_INVALID, "not a number: \"%.*s\"", (int)(s.len < 64 ? s.len : 64),
-                       (const char *)s.data);
+        return refuse_number(e, CS_INVALID, "not a number", s);
     bool over = false;
     for (; r.p < r.end; r.p++) {
         if (!digit_next(&r))
-            return cs_fail(e, CS_INVALID, "not a number: \"%.*s\"", (int)(s.len < 64 ? s.len : 64),
-                           (const char *)s.data);
+            return refuse_number(e, CS_INVALID, "not a number", s);
         over = over || __builtin_mul_overflow(v, (uint64_t)10, &v) ||
                __builtin_add_overflow(v, (uint64_t)(*r.p - '0'), &v);
     }
     if (over || v > TOP || (v == TOP && !negative))
-        return cs_fail(e, CS_OUT_OF_RANGE, "number out of range: \"%.*s\"", (int)(s.len < 64 ? s.len : 64),
-                       (const char *)s.data);
+        return refuse_number(e, CS_OUT_OF_RANGE, "number out of range", s);
     *out = negative ? (int64_t)(0 - v) : (int64_t)v;
     return CS_OK;
 }

@@ -50,6 +50,16 @@ bool cs_utf8_valid(struct cs_slice s)
     return true;
 }
 
+/* Length of the run at p that both quotings show as it is. */
+static size_t plain_run(const uint8_t *p, size_t len)
+{
+    size_t n = 0;
+    while (n < len && p[n] >= ' ' && p[n] < 0x7f && p[n] != '"' && p[n] != '\\' && p[n] != '<' &&
+           p[n] != '>' && p[n] != '&')
+        n++;
+    return n;
+}
+
 /* The letter of a one-letter escape, or 0. */
 static char go_escape(uint32_t rune)
 {
@@ -80,6 +90,11 @@ void cs_quote(struct cs_buf *out, struct cs_slice s)
 {
     cs_buf_add_byte(out, '"');
     for (size_t i = 0; i < s.len;) {
+        size_t plain = plain_run(s.data + i, s.len - i);
+        cs_buf_add(out, s.data + i, plain);
+        i += plain;
+        if (i == s.len)
+            break;
         uint32_t rune;
         size_t n = cs_utf8_decode(cs_slice_of(s.data + i, s.len - i), &rune);
         char esc = go_escape(rune);
@@ -125,6 +140,11 @@ void cs_quote_json(struct cs_buf *out, struct cs_slice s)
 {
     cs_buf_add_byte(out, '"');
     for (size_t i = 0; i < s.len;) {
+        size_t plain = plain_run(s.data + i, s.len - i);
+        cs_buf_add(out, s.data + i, plain);
+        i += plain;
+        if (i == s.len)
+            break;
         uint32_t rune;
         size_t n = cs_utf8_decode(cs_slice_of(s.data + i, s.len - i), &rune);
         json_rune(out, s.data + i, n, rune);

@@ -487,6 +487,10 @@ static void numbers(void **state)
         assert_int_equal(cs_parse_i64(cs_slice_str(t[i].in), &v, NULL), t[i].code);
         assert_true(v == t[i].want);
     }
+    int64_t v;
+    struct cs_err e;
+    assert_int_equal(cs_parse_i64(cs_slice_str("1\xff\n"), &v, &e), CS_INVALID);
+    assert_string_equal(e.text, "not a number: \"1\\xff\\n\"");
 }
 
 static void no_memory_is_said(void **state)
