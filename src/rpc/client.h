@@ -35,7 +35,7 @@ struct rpc_result {
 
 CS_CHECKED cs_code rpc_client_new(struct loop *loop, const struct rpc_client_config *cfg, struct rpc_client **out,
                                   struct cs_err *e);
-/* Ends the calls under way with CS_CANCELLED. All streams must be freed first. */
+/* Ends the calls under way with CS_CANCELLED. All streams must be freed first. Not from the loop's thread. */
 void rpc_client_free(struct rpc_client *c);
 
 /* One unary call; the response message is appended to `response`. `deadline_ns` is relative, sent as

@@ -236,12 +236,36 @@ static bool send_pending(struct rpc_io *io)
     return true;
 }
 
+/* The alerts a peer of ours may send, in Go's words (crypto/tls). */
+static const struct {
+    int alert;
+    const char *text;
+} alerts[] = {
+    {SSL_AD_HANDSHAKE_FAILURE, "handshake failure"},
+    {SSL_AD_BAD_CERTIFICATE, "bad certificate"},
+    {SSL_AD_UNSUPPORTED_CERTIFICATE, "unsupported certificate"},
+    {SSL_AD_CERTIFICATE_REVOKED, "revoked certificate"},
+    {SSL_AD_CERTIFICATE_EXPIRED, "expired certificate"},
+    {SSL_AD_CERTIFICATE_UNKNOWN, "unknown certificate"},
+    {SSL_AD_UNKNOWN_CA, "unknown certificate authority"},
+    {SSL_AD_ACCESS_DENIED, "access denied"},
+    {SSL_AD_PROTOCOL_VERSION, "protocol version not supported"},
+    {SSL_AD_INTERNAL_ERROR, "internal error"},
+    {SSL_AD_NO_APPLICATION_PROTOCOL, "no application protocol"},
+    {TLS13_AD_CERTIFICATE_REQUIRED, "certificate required"},
+};
+
 static void tls_fail(struct rpc_io *io, const char *doing)
 {
-    unsigned long code = ERR_peek_last_error();
+    unsigned long code = ERR_peek_error();
     const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
-    char text[128];
+    char text[160];
     snprintf(text, sizeof text, "%s: %s", doing, reason != NULL ? reason : "connection broken");
+    for (size_t i = 0; i < sizeof alerts / sizeof alerts[0]; i++) {
+        if (ERR_GET_LIB(code) == ERR_LIB_SSL &&
+            ERR_GET_REASON(code) == alerts[i].alert + SSL_AD_REASON_OFFSET)
+            snprintf(text, sizeof text, "remote error: tls: %s", alerts[i].text);
+    }
     ERR_clear_error();
     io_dead(io, CS_UNAVAILABLE, text);
 }
