@@ -210,6 +210,22 @@ static cs_code heredoc_value(const struct hcl_tok *t, struct cs_arena *a, const 
     return CS_OK;
 }
 
+/* The scanner takes an exponent without digits, and one character after it; no value has that form. */
+static bool is_float(struct cs_slice raw)
+{
+    size_t i = 0;
+    while (i < raw.len && raw.data[i] != 'e' && raw.data[i] != 'E')
+        i++;
+    if (i == raw.len)
+        return true;
+    i++;
+    i += i < raw.len && (raw.data[i] == '+' || raw.data[i] == '-');
+    size_t digits = i;
+    while (i < raw.len && hcl_is_digit(raw.data[i]))
+        i++;
+    return i == raw.len && i > digits;
+}
+
 cs_code hcl_token_value(const struct hcl_tok *t, bool json, struct cs_arena *a, const char **out,
                         struct cs_err *e)
 {
@@ -222,11 +238,21 @@ cs_code hcl_token_value(const struct hcl_tok *t, bool json, struct cs_arena *a, 
         return string_value(t, json, a, out, e);
     if (t->type == TOK_HEREDOC)
         return heredoc_value(t, a, out, e);
+    if (t->type == TOK_FLOAT && !is_float(t->raw))
+        return hcl_fail(e, CS_INVALID, t->pos, "illegal floating-point number");
+    if (memchr(t->raw.data, 0, t->raw.len) != NULL) /* JSON's scanner takes one after a number */
+        return hcl_fail(e, CS_INVALID, t->pos, "null character");
     *out = cs_arena_strndup(a, (const char *)t->raw.data, t->raw.len);
     return *out == NULL ? cs_nomem(e) : CS_OK;
 }
 
 /* --- trees --- */
+
+static cs_code take_value(struct hcl_build *b, const struct hcl_tok *t, bool json, const char **out)
+{
+    *out = "";
+    return *b->scan_failed ? CS_OK : hcl_token_value(t, json, b->a, out, b->e);
+}
 
 cs_code hcl_list_add(struct hcl_build *b, struct hcl_list *l, const void *p)
 {
@@ -271,22 +297,6 @@ static cs_code new_node(struct hcl_build *b, enum hcl_kind kind, struct hcl_pos 
     return CS_OK;
 }
 
-/* The scanner takes an exponent without digits, and one character after it; no value has that form. */
-static bool is_float(struct cs_slice raw)
-{
-    size_t i = 0;
-    while (i < raw.len && raw.data[i] != 'e' && raw.data[i] != 'E')
-        i++;
-    if (i == raw.len)
-        return true;
-    i++;
-    i += i < raw.len && (raw.data[i] == '+' || raw.data[i] == '-');
-    size_t digits = i;
-    while (i < raw.len && hcl_is_digit(raw.data[i]))
-        i++;
-    return i == raw.len && i > digits;
-}
-
 cs_code hcl_build_literal(struct hcl_build *b, const struct hcl_tok *t, bool json,
                           const struct hcl_node **out)
 {
@@ -296,10 +306,8 @@ cs_code hcl_build_literal(struct hcl_build *b, const struct hcl_tok *t, bool jso
                          : t->type == TOK_BOOL    ? HCL_BOOL
                          : t->type == TOK_HEREDOC ? HCL_HEREDOC
                                                   : HCL_STRING;
-    if (kind == HCL_FLOAT && !is_float(t->raw))
-        return hcl_fail(b->e, CS_INVALID, t->pos, "illegal floating-point number");
     CS_TRY(new_node(b, kind, t->pos, &n));
-    CS_TRY(hcl_token_value(t, json, b->a, &n->text, b->e));
+    CS_TRY(take_value(b, t, json, &n->text));
     n->raw = t->type == TOK_NULL ? cs_slice_str("") : t->raw;
     *out = n;
     return CS_OK;
@@ -329,7 +337,7 @@ cs_code hcl_build_object(struct hcl_build *b, struct hcl_pos pos, const struct h
 cs_code hcl_build_key(struct hcl_build *b, const struct hcl_tok *t, bool json, struct hcl_key *out)
 {
     CS_TRY(hcl_build_count(b, t->pos));
-    CS_TRY(hcl_token_value(t, json, b->a, &out->text, b->e));
+    CS_TRY(take_value(b, t, json, &out->text));
     out->pos = t->pos;
     out->raw = t->raw;
     out->named = json || t->type == TOK_IDENT;

@@ -320,6 +320,7 @@ cs_code hcl_parse_json(struct cs_slice text, struct cs_arena *a, struct hcl_item
     if (text.len > HCL_MAX_SIZE)
         return cs_fail(e, CS_EXHAUSTED, "configuration is larger than %d bytes", HCL_MAX_SIZE);
     struct json j = {.b = {.a = a, .e = e}};
+    j.b.scan_failed = &j.scan.failed;
     uint8_t *copy = cs_arena_alloc(a, text.len + 1);
     if (copy == NULL)
         return cs_nomem(e);

@@ -236,6 +236,7 @@ cs_code hcl_parse_hcl(struct cs_slice text, struct cs_arena *a, struct hcl_items
         return cs_fail(e, CS_EXHAUSTED, "configuration is larger than %d bytes", HCL_MAX_SIZE);
     struct cs_err local;
     struct parser p = {.b = {.a = a, .e = e == NULL ? &local : e}};
+    p.b.scan_failed = &p.scan.failed;
     CS_TRY(normalise(text, a, &text, e));
     hcl_scan_init(&p.scan, text, false);
     struct hcl_list items = {0};
