@@ -132,7 +132,13 @@ static const struct cli_flag filter_flags[] = {
     CLI_END,
 };
 
-/* Does `s` fit a pattern where 'd' is a digit, '+' a sign and everything else itself? */
+/* The elements of the layout, as Go's time.Parse names the first one that does not fit. */
+static const struct {
+    const char *name, *pattern; /* 'd' is a digit, '+' a sign, everything else itself */
+} layout[] = {{"2006", "dddd"}, {"-", "-"},   {"01", "dd"},       {"-", "-"},   {"02", "dd"},
+              {" ", " "},       {"15", "dd"}, {":", ":"},         {"04", "dd"}, {":", ":"},
+              {"05", "dd"},     {" ", " "},   {"-0700", "+dddd"}, {" ", " "},   {"-07", "+dd"}};
+
 static bool fits(const char *s, const char *pattern)
 {
     for (; *pattern != '\0'; s++, pattern++) {
@@ -142,16 +148,25 @@ static bool fits(const char *s, const char *pattern)
         if (!ok)
             return false;
     }
-    return *s == '\0';
+    return true;
 }
 
 static cs_code check_expires_before(const char *t, struct cs_err *e)
 {
-    if (t == NULL || t[0] == '\0' || fits(t, "dddd-dd-dd dd:dd:dd +dddd +dd"))
+    static const char whole[] = "2006-01-02 15:04:05 -0700 -07";
+    const char *p = t != NULL ? t : "";
+    if (*p == '\0')
         return CS_OK;
-    return cs_fail(
-        e, CS_INVALID,
-        "date is not valid: parsing time \"%s\" as \"2006-01-02 15:04:05 -0700 -07\": cannot parse", t);
+    for (size_t i = 0; i < sizeof layout / sizeof layout[0]; i++) {
+        if (!fits(p, layout[i].pattern))
+            return cs_fail(e, CS_INVALID,
+                           "date is not valid: parsing time \"%s\" as \"%s\": cannot parse \"%s\" as \"%s\"",
+                           t, whole, p, layout[i].name);
+        p += strlen(layout[i].pattern);
+    }
+    if (*p != '\0')
+        return cs_fail(e, CS_INVALID, "date is not valid: parsing time \"%s\": extra text: \"%s\"", t, p);
+    return CS_OK;
 }
 
 /* What the list and the count filter have in common: the same fields in two message types. */

@@ -2,6 +2,7 @@
  *
  * spire-server entry create|update|delete
  */
+#include "base/text.h"
 #include "cli/server/entry.h"
 
 #include <inttypes.h>
@@ -165,12 +166,14 @@ static cs_code gather(struct cli_env *env, struct cs_arena *a, const struct writ
     return entry_from_flags(a, o, &(*out)[0], e);
 }
 
-/* Results of create and update have the same shape; `verb` is "create" or "update". */
+/* `verb` is "create" or "update". */
 static cs_code print_failed(struct cli_env *env, const Types__Status *st, const Types__Entry *en,
                             const char *verb, struct cs_err *e)
 {
-    fprintf(env->err, "Failed to %s the following entry (code: %s, msg: \"%s\"):\n", verb,
-            cs_code_name((cs_code)st->code), st->message);
+    CS_CLEANUP(cs_buf_free) struct cs_buf msg = {0};
+    cs_quote(&msg, cs_slice_str(st->message));
+    fprintf(env->err, "Failed to %s the following entry (code: %s, msg: %s):\n", verb,
+            cs_code_name((cs_code)st->code), cs_buf_cstr(&msg));
     return entry_print(env->err, en, e);
 }
 
@@ -232,7 +235,7 @@ static cs_code keep_attributes(struct cli_session *s, const struct write_opts *o
 }
 
 static cs_code print_updated(struct cli_env *env, const Entryv1__BatchUpdateEntryResponse *r,
-                             Types__Entry *const *asked, struct cs_err *e)
+                             struct cs_err *e)
 {
     size_t failed = 0;
     for (size_t i = 0; i < r->n_results; i++) {
@@ -243,7 +246,7 @@ static cs_code print_updated(struct cli_env *env, const Entryv1__BatchUpdateEntr
     }
     for (size_t i = 0; i < r->n_results && failed > 0; i++)
         if (r->results[i]->status->code != CS_OK)
-            CS_TRY(print_failed(env, r->results[i]->status, asked[i], "update", e));
+            CS_TRY(print_failed(env, r->results[i]->status, r->results[i]->entry, "update", e));
     return failed == 0 ? CS_OK : cs_fail(e, CS_INTERNAL, "failed to update one or more entries");
 }
 
@@ -261,11 +264,14 @@ static cs_code run_update(struct cli_env *env, void *opts, struct cs_err *e)
     ProtobufCMessage *reply;
     CS_TRY(cli_call(s, ENTRY_SERVICE "BatchUpdateEntry", MSG(req),
                     &entryv1__batch_update_entry_response__descriptor, &reply, e));
-    const Entryv1__BatchUpdateEntryResponse *r = (const Entryv1__BatchUpdateEntryResponse *)reply;
-    for (size_t i = 0; i < r->n_results; i++)
+    Entryv1__BatchUpdateEntryResponse *r = (Entryv1__BatchUpdateEntryResponse *)reply;
+    for (size_t i = 0; i < r->n_results; i++) {
         if (r->results[i]->status == NULL || i >= req.n_entries)
             return cs_fail(e, CS_INTERNAL, "the server's result %zu has no status", i);
-    return o->common.output.json ? cli_print_json(env, reply, e) : print_updated(env, r, req.entries, e);
+        if (r->results[i]->status->code != CS_OK) /* the server leaves out what it refused */
+            r->results[i]->entry = req.entries[i];
+    }
+    return o->common.output.json ? cli_print_json(env, reply, e) : print_updated(env, r, e);
 }
 
 /* --- delete --- */
@@ -313,10 +319,12 @@ static cs_code print_deleted(struct cli_env *env, const Entryv1__BatchDeleteEntr
     size_t failed = r->n_results - done;
     for (size_t i = 0; i < r->n_results; i++) {
         const Types__Status *st = r->results[i]->status;
-        if (st == NULL || st->code != CS_OK)
-            fprintf(env->err, "Failed to delete entry with ID %s (code: %s, msg: \"%s\")\n",
-                    r->results[i]->id, cs_code_name(st != NULL ? (cs_code)st->code : CS_UNKNOWN),
-                    st != NULL ? st->message : "");
+        if (st != NULL && st->code == CS_OK)
+            continue;
+        CS_CLEANUP(cs_buf_free) struct cs_buf msg = {0};
+        cs_quote(&msg, cs_slice_str(st != NULL ? st->message : ""));
+        fprintf(env->err, "Failed to delete entry with ID %s (code: %s, msg: %s)\n", r->results[i]->id,
+                cs_code_name(st != NULL ? (cs_code)st->code : CS_UNKNOWN), cs_buf_cstr(&msg));
     }
     if (failed == 0) {
         fprintf(env->out, "Deleted %zu entries successfully", done);
