@@ -232,7 +232,7 @@ static cs_code read_x5c(const json_t *obj, struct jose_jwk *k, struct cs_err *e)
         if (code == CS_OK)
             code = x509_chain_add(&k->certs, cert, e);
         if (code == CS_INVALID)
-            return cs_wrap(e, "go-jose/go-jose: failed to unmarshal x5c field");
+            (void)cs_wrap(e, "go-jose/go-jose: failed to unmarshal x5c field");
         CS_TRY(code);
     }
     return CS_OK;

@@ -153,9 +153,11 @@ cs_code crypto_key_parse_pem(struct cs_slice pem, struct crypto_key **out, struc
                            "expected block type [\"PRIVATE KEY\" \"RSA PRIVATE KEY\" \"EC PRIVATE KEY\"]; "
                            "got \"%.*s\"",
                            (int)(block.type.len < 64 ? block.type.len : 64), (const char *)block.type.data);
-        if (count == 0 && crypto_key_parse_der(block.der, &key, e) != CS_OK)
-            return cs_wrap(e, "unable to parse \"%.*s\" PEM block 1", (int)block.type.len,
-                           (const char *)block.type.data);
+        cs_code code = count == 0 ? crypto_key_parse_der(block.der, &key, e) : CS_OK;
+        if (code == CS_INVALID)
+            (void)cs_wrap(e, "unable to parse \"%.*s\" PEM block 1", (int)block.type.len,
+                          (const char *)block.type.data);
+        CS_TRY(code);
     }
     if (!cs_buf_ok(&scratch))
         return cs_nomem(e);

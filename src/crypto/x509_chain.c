@@ -104,7 +104,7 @@ cs_code x509_chain_parse_pem(struct cs_slice pem, size_t max, struct x509_chain 
             return cs_fail(e, CS_INVALID, "more than %zu certificates", max);
         cs_code code = parse_add(&c, block.der, e);
         if (code == CS_INVALID)
-            return cs_wrap(e, "unable to parse \"CERTIFICATE\" PEM block %zu", c.count + 1);
+            (void)cs_wrap(e, "unable to parse \"CERTIFICATE\" PEM block %zu", c.count + 1);
         CS_TRY(code);
     }
     if (!cs_buf_ok(&scratch))

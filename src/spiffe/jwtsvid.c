@@ -118,7 +118,7 @@ static cs_code read_token(struct cs_slice token, struct spiffe_jwtsvid *t, struc
     json_error_t where;
     cs_code code = jose_parse(token, &t->jws, e);
     if (code == CS_INVALID)
-        return cs_wrap(e, "unable to parse JWT token");
+        (void)cs_wrap(e, "unable to parse JWT token");
     CS_TRY(code);
     t->claims =
         json_loadb((const char *)t->jws.payload.data, t->jws.payload.len, JSON_REJECT_DUPLICATES, &where);
@@ -147,7 +147,9 @@ static cs_code parse_id(struct spiffe_jwtsvid *t, struct cs_err *e)
     const json_t *sub = json_object_get(t->claims, "sub");
     struct cs_slice text = cs_slice_of(json_string_value(sub), json_string_length(sub));
     cs_code code = spiffe_id_parse(text, &t->id, e);
-    return code == CS_OK ? CS_OK : cs_wrap(e, "token has in invalid subject claim");
+    if (code != CS_OK)
+        (void)cs_wrap(e, "token has in invalid subject claim");
+    return code;
 }
 
 /* JWT-SVID.md section 2.3: JWT or JOSE when set; upstream's agent takes at+jwt of RFC 9068, too. */

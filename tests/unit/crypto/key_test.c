@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fixture.h"
+
+#include "crypto/der.h"
+
+static void names(void **state)
+{
+    (void)state;
+    struct cs_err e = {0};
+    enum crypto_key_type t;
+    OK(crypto_key_type_parse(S("EC-P256"), &t, &e));
+    assert_int_equal(t, CRYPTO_EC_P256);
+    OK(crypto_key_type_parse(S("rsa-4096"), &t, &e));
+    assert_int_equal(t, CRYPTO_RSA_4096);
+    FAILS(crypto_key_type_parse(S("ed25519"), &t, &e), CS_INVALID,
+          "key type \"ed25519\" is unknown; must be one of [rsa-2048, rsa-4096, ec-p256, ec-p384]");
+    assert_int_equal(crypto_key_type_parse(S("ec-p521"), &t, NULL), CS_INVALID);
+    assert_int_equal(crypto_key_type_parse(S(""), &t, NULL), CS_INVALID);
+}
+
+/* Files written by Go are read, and written again byte for byte. */
+static void files(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file;
+        enum crypto_key_type type;
+        const char *same_as;
+    } rows[] = {
+        {"crypto/key_p256.pem", CRYPTO_EC_P256, "crypto/key_p256.pem"},
+        {"crypto/key_p384.pem", CRYPTO_EC_P384, "crypto/key_p384.pem"},
+        {"crypto/key_rsa2048.pem", CRYPTO_RSA_2048, "crypto/key_rsa2048.pem"},
+        {"crypto/key_sec1.pem", CRYPTO_EC_P256, "crypto/key_p256.pem"},
+        {"crypto/key_pkcs1.pem", CRYPTO_RSA_2048, "crypto/key_rsa2048.pem"},
+    };
+    struct cs_err e = {0};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
+        CS_CLEANUP(cs_buf_free) struct cs_buf want = {0};
+        CS_AUTO(crypto_key) k = NULL;
+        CS_AUTO(cs_secret) out = NULL;
+        load(rows[i].file, &text);
+        load(rows[i].same_as, &want);
+        OK(crypto_key_parse_pem(cs_buf_slice(&text), &k, &e));
+        assert_int_equal(crypto_key_type_of(k), rows[i].type);
+        OK(crypto_key_pem(k, &out, &e));
+        assert_int_equal(out->len, want.len);
+        assert_memory_equal(out->data, want.data, want.len);
+    }
+}
+
+static void refused_files(void **state)
+{
+    (void)state;
+    struct cs_err e = {0};
+    struct crypto_key *k;
+    FAILS(crypto_key_parse_pem(S(""), &k, &e), CS_INVALID, "no PEM blocks");
+    FAILS(
+        crypto_key_parse_pem(S("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), &k, &e),
+        CS_INVALID,
+        "expected block type [\"PRIVATE KEY\" \"RSA PRIVATE KEY\" \"EC PRIVATE KEY\"]; got \"CERTIFICATE\"");
+    FAILS(crypto_key_parse_pem(S("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), &k, &e),
+          CS_INVALID, "unable to parse \"PRIVATE KEY\" PEM block 1: x509: failed to parse private key");
+    CS_CLEANUP(cs_buf_free) struct cs_buf der = {0};
+    load_pem("crypto/key_p256.pem", &der);
+    for (size_t n = 0; n < der.len; n++) /* every truncation */
+        assert_int_equal(crypto_key_parse_der(cs_slice_of(der.data, n), &k, NULL), CS_INVALID);
+    der.data[der.len - 1] ^= 1; /* a public half that is not the private half's */
+    assert_int_equal(crypto_key_parse_der(cs_buf_slice(&der), &k, NULL), CS_INVALID);
+    der.data[der.len - 1] ^= 1;
+    cs_buf_add_byte(&der, 0);
+    assert_int_equal(crypto_key_parse_der(cs_buf_slice(&der), &k, NULL), CS_INVALID);
+}
+
+static void sign_and_verify(void **state)
+{
+    (void)state;
+    static const struct {
+        enum crypto_key_type type;
+        enum crypto_sig good[6], bad;
+    } rows[] = {
+        {CRYPTO_EC_P256, {CRYPTO_ECDSA_SHA256, CRYPTO_ECDSA_SHA384}, CRYPTO_RSA_SHA256},
+        {CRYPTO_EC_P384, {CRYPTO_ECDSA_SHA384, CRYPTO_ECDSA_SHA512}, CRYPTO_SIG_ED25519},
+        {CRYPTO_RSA_2048,
+         {CRYPTO_RSA_SHA256, CRYPTO_RSA_SHA384, CRYPTO_RSA_SHA512, CRYPTO_PSS_SHA256, CRYPTO_PSS_SHA384,
+          CRYPTO_PSS_SHA512},
+         CRYPTO_ECDSA_SHA256},
+    };
+    struct cs_err e = {0};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        CS_AUTO(crypto_signer) s = new_signer(rows[i].type);
+        struct crypto_pub *pub = crypto_signer_pub(s);
+        for (size_t j = 0; j < 6 && rows[i].good[j] != CRYPTO_SIG_NONE; j++) {
+            CS_CLEANUP(cs_buf_free) struct cs_buf sig = {0};
+            OK(crypto_sign(s, rows[i].good[j], S("message"), &sig, &e));
+            OK(crypto_verify(pub, rows[i].good[j], S("message"), cs_buf_slice(&sig), &e));
+            FAILS(crypto_verify(pub, rows[i].good[j], S("massage"), cs_buf_slice(&sig), &e), CS_DENIED,
+                  "signature is wrong");
+            sig.data[sig.len / 2] ^= 1;
+            assert_int_equal(crypto_verify(pub, rows[i].good[j], S("message"), cs_buf_slice(&sig), NULL),
+                             CS_DENIED);
+        }
+        CS_CLEANUP(cs_buf_free) struct cs_buf none = {0};
+        assert_int_equal(crypto_sign(s, rows[i].bad, S("m"), &none, NULL), CS_INVALID);
+        assert_int_equal(crypto_verify(pub, rows[i].bad, S("m"), S("m"), NULL), CS_INVALID);
+    }
+}
+
+/* Forgeries of the kinds that have broken ECDSA verifiers. */
+static void ecdsa_edges(void **state)
+{
+    (void)state;
+    static const uint8_t order[] = {0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff,
+                                    0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17,
+                                    0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51};
+    CS_AUTO(crypto_signer) s = new_signer(CRYPTO_EC_P256);
+    struct crypto_pub *pub = crypto_signer_pub(s);
+    struct cs_err e = {0};
+    CS_CLEANUP(cs_buf_free) struct cs_buf good = {0};
+    OK(crypto_sign(s, CRYPTO_ECDSA_SHA256, S("m"), &good, &e));
+    struct cs_rd r = cs_rd_of(cs_buf_slice(&good)), seq;
+    struct cs_slice n[2], zero = S("\x00"), one = S("\x01"), ord = cs_slice_of(order, sizeof order);
+    assert_true(der_enter(&r, DER_SEQUENCE, &seq) && der_read_uint(&seq, &n[0]) &&
+                der_read_uint(&seq, &n[1]));
+    const struct cs_slice pairs[][2] = {{zero, n[1]}, {n[0], zero}, {zero, zero}, {ord, n[1]}, {n[0], ord},
+                                        {one, one},   {n[1], n[0]}, {ord, zero},  {zero, ord}};
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        CS_CLEANUP(cs_buf_free) struct cs_buf sig = {0};
+        size_t mark = der_begin(&sig, DER_SEQUENCE);
+        der_put_uint(&sig, pairs[i][0]);
+        der_put_uint(&sig, pairs[i][1]);
+        der_end(&sig, mark);
+        assert_int_equal(crypto_verify(pub, CRYPTO_ECDSA_SHA256, S("m"), cs_buf_slice(&sig), NULL),
+                         CS_DENIED);
+    }
+    CS_CLEANUP(cs_buf_free) struct cs_buf bad = {0};
+    cs_buf_add_slice(&bad, cs_buf_slice(&good));
+    cs_buf_add_byte(&bad, 0); /* trailing byte */
+    assert_int_equal(crypto_verify(pub, CRYPTO_ECDSA_SHA256, S("m"), cs_buf_slice(&bad), NULL), CS_DENIED);
+    for (size_t len = 0; len < good.len; len++)
+        assert_int_equal(crypto_verify(pub, CRYPTO_ECDSA_SHA256, S("m"), cs_slice_of(good.data, len), NULL),
+                         CS_DENIED);
+    cs_buf_reset(&bad); /* r padded with a needless zero byte: BER, not DER */
+    size_t mark = der_begin(&bad, DER_SEQUENCE), num = der_begin(&bad, DER_INTEGER);
+    cs_buf_add(&bad, "\0\0", 2);
+    cs_buf_add_slice(&bad, n[0]);
+    der_end(&bad, num);
+    der_put_uint(&bad, n[1]);
+    der_end(&bad, mark);
+    assert_int_equal(crypto_verify(pub, CRYPTO_ECDSA_SHA256, S("m"), cs_buf_slice(&bad), NULL), CS_DENIED);
+    cs_buf_reset(&bad); /* r negative */
+    mark = der_begin(&bad, DER_SEQUENCE);
+    der_put(&bad, DER_INTEGER, S("\x81"));
+    der_put_uint(&bad, n[1]);
+    der_end(&bad, mark);
+    assert_int_equal(crypto_verify(pub, CRYPTO_ECDSA_SHA256, S("m"), cs_buf_slice(&bad), NULL), CS_DENIED);
+}
+
+static void public_keys(void **state)
+{
+    (void)state;
+    struct cs_err e = {0};
+    for (enum crypto_key_type t = CRYPTO_EC_P256; t <= CRYPTO_RSA_2048; t++) {
+        CS_AUTO(crypto_signer) s = new_signer(t);
+        CS_AUTO(crypto_pub) again = NULL;
+        struct crypto_pub *p;
+        struct cs_slice a, b, spki = crypto_pub_spki(crypto_signer_pub(s));
+        crypto_pub_parts(crypto_signer_pub(s), &a, &b);
+        if (t == CRYPTO_RSA_2048)
+            OK(crypto_pub_from_rsa(a, b, &again, &e));
+        else
+            OK(crypto_pub_from_ec(t, a, b, &again, &e));
+        assert_true(crypto_pub_equal(again, crypto_signer_pub(s)));
+        assert_int_equal(crypto_pub_type(again), t);
+        for (size_t n = 0; n < spki.len; n++)
+            assert_int_equal(crypto_pub_parse(cs_slice_of(spki.data, n), &p, NULL), CS_INVALID);
+        if (t == CRYPTO_RSA_2048)
+            continue;
+        uint8_t bent[200];
+        memcpy(bent, spki.data, spki.len);
+        bent[spki.len - 1] ^= 1; /* off the curve */
+        FAILS(crypto_pub_parse(cs_slice_of(bent, spki.len), &p, &e), CS_INVALID,
+              "x509: failed to unmarshal elliptic curve point");
+    }
+    struct crypto_pub *p;
+    assert_int_equal(crypto_pub_from_rsa(S("\x03"), S("\x01\x00\x01"), &p, NULL), CS_INVALID);
+    uint8_t n[256];
+    memset(n, 0xff, sizeof n);
+    assert_int_equal(crypto_pub_from_rsa(cs_slice_of(n, 256), S("\x02"), &p, NULL), CS_INVALID);
+    assert_int_equal(crypto_pub_from_rsa(cs_slice_of(n, 256), S("\x01"), &p, NULL), CS_INVALID);
+    n[255] = 0xfe;
+    assert_int_equal(crypto_pub_from_rsa(cs_slice_of(n, 256), S("\x01\x00\x01"), &p, NULL), CS_INVALID);
+    static const char infinity[] =
+        "\x30\x19\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce"
+        "\x3d\x03\x01\x07\x03\x02\x00\x00";
+    assert_int_equal(crypto_pub_parse(S(infinity), &p, NULL), CS_INVALID);
+}
+
+static void digests(void **state)
+{
+    (void)state;
+    struct cs_err e = {0};
+    uint8_t one[CRYPTO_HASH_MAX], two[CRYPTO_HASH_MAX];
+    for (enum crypto_hash h = CRYPTO_SHA1; h <= CRYPTO_SHA512; h++) {
+        CS_AUTO(crypto_hasher) x = NULL;
+        OK(crypto_digest(h, S("abc"), one, &e));
+        OK(crypto_hasher_new(h, &x, &e));
+        OK(crypto_hasher_add(x, S("a"), &e));
+        OK(crypto_hasher_add(x, S("bc"), &e));
+        OK(crypto_hasher_end(x, two, &e));
+        assert_memory_equal(one, two, crypto_hash_len(h));
+    }
+    OK(crypto_digest(CRYPTO_SHA256, S("abc"), one, &e)); /* FIPS 180-4 example */
+    assert_memory_equal(one, "\xba\x78\x16\xbf\x8f\x01\xcf\xea", 8);
+    OK(crypto_digest(CRYPTO_SHA256, S(""), one, &e));
+    assert_memory_equal(one, "\xe3\xb0\xc4\x42", 4);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names),           cmocka_unit_test(files),       cmocka_unit_test(refused_files),
+        cmocka_unit_test(sign_and_verify), cmocka_unit_test(ecdsa_edges), cmocka_unit_test(public_keys),
+        cmocka_unit_test(digests),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
