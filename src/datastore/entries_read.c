@@ -228,5 +228,8 @@ cs_code ds_entries_each(struct ds *d, ds_entry_fn fn, void *arg, struct cs_err *
     struct all w = {0};
     CS_TRY(ds_tx_read(&tx, d, "read registration entries", true, e));
     cs_code code = each(&tx, &w, fn, arg, e);
-    return ds_tx_end(&tx, each_end(&w, code, e), e);
+    code = each_end(&w, code, e);
+    (void)sqlite3_db_release_memory(
+        tx.c->db); /* a walk fills the page cache with what nobody asks for again */
+    return ds_tx_end(&tx, code, e);
 }

@@ -227,6 +227,7 @@ cs_code ds_nodes_each(struct ds *d, ds_node_fn fn, void *arg, struct cs_err *e)
     struct ds_q q = ds_q(tx.c, DS_SQL_NODE_ALL);
     cs_code code = each_row(&tx, &q, fn, arg, e);
     cs_code done = ds_done(&q, code == CS_OK ? e : NULL);
+    (void)sqlite3_db_release_memory(tx.c->db); /* as ds_entries_each */
     return ds_tx_end(&tx, code != CS_OK ? code : done, e);
 }
 

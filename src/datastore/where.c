@@ -65,10 +65,11 @@ void ds_where_selectors(struct ds_where *w, const struct ds_selector_table *t, e
             ds_where_text(w, s[i].value);
         }
     } else {
-        cs_buf_printf(&w->sql, " AND %s IN (SELECT %s FROM %s WHERE (type, value) IN (VALUES ", t->key,
-                      t->owner, t->table);
+        /* In this order each pair is one search of the index on (type, value). */
+        cs_buf_printf(&w->sql, " AND %s IN (SELECT S.%s FROM (VALUES ", t->key, t->owner);
         add_pairs(w, s, n);
-        ds_where_add(w, "))");
+        cs_buf_printf(&w->sql, ") V CROSS JOIN %s S ON S.type = V.column1 AND S.value = V.column2)",
+                      t->table);
     }
     if (match == DS_MATCH_EXACT || match == DS_MATCH_SUBSET) {
         cs_buf_printf(

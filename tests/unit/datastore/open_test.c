@@ -295,6 +295,24 @@ static void many_threads(void **state)
     assert_int_equal(n, 400);
 }
 
+/* Whichever allocation fails, opening says so and leaks nothing (the sanitizers watch). */
+static void opening_without_memory(void **state)
+{
+    struct fix *f = *state;
+    ds_close(f->d);
+    f->d = NULL;
+    cs_code code = CS_INTERNAL;
+    for (size_t n = 1; code != CS_OK; n++) {
+        (void)unlink(f->path); /* made anew each time: the longest way */
+        (void)cs_mem_fail_at(n, false);
+        code = open_db(f, f->path, false, &f->d);
+        (void)cs_mem_fail_at(0, false);
+        assert_true(code == CS_OK || code == CS_INTERNAL);
+        assert_int_equal(code == CS_OK, f->d != NULL);
+    }
+    assert_string_equal(raw_get(f, "SELECT version FROM migrations"), "25");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +326,7 @@ int main(void)
         TEST(locked_by_another),
         TEST(disk_full),
         TEST(many_threads),
+        TEST(opening_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
