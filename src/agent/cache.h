@@ -92,6 +92,16 @@ CS_CHECKED cs_code agent_cache_match(struct agent_cache *c, const char *const *s
 /* What a caller with these selectors has now, be it complete or not. */
 CS_CHECKED cs_code agent_cache_update_of(struct agent_cache *c, const char *const *selectors, size_t count,
                                          struct agent_update **out, struct cs_err *e);
+/* The entry that a caller comes nearest to: the one that shares at least one selector with it and lacks the
+ * fewest. For telling why nobody got an identity; looks at all entries. */
+struct agent_nearest {
+    const struct agent_entry *entry; /* a reference; NULL: none is near */
+    bool *missing;                   /* of each of its selectors */
+    uint32_t missing_count;
+};
+void agent_cache_nearest(struct agent_cache *c, const char *const *selectors, size_t count,
+                         struct agent_nearest *out);
+void agent_nearest_free(struct agent_nearest *n);
 /* The bundle of a trust domain name; a reference, NULL: none. */
 struct spiffe_bundle *agent_cache_bundle(struct agent_cache *c, const char *trust_domain);
 

@@ -63,6 +63,76 @@ cs_code agent_cache_match(struct agent_cache *c, const char *const *selectors, s
     return CS_OK;
 }
 
+/* --- Nearest --- */
+
+/* How many of the record's selectors are not in the set. */
+static uint32_t lacking(const struct agent_selset *set, const struct agent_record *r)
+{
+    size_t i = 0;
+    uint32_t missing = 0;
+    for (size_t j = 0; j < r->set.count; j++) {
+        while (i < set->count && (uintptr_t)set->at[i] < (uintptr_t)r->set.at[j])
+            i++;
+        missing += i == set->count || set->at[i] != r->set.at[j];
+    }
+    return missing;
+}
+
+static bool has_text(const char *const *texts, size_t count, const char *text)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(texts[i], text) == 0)
+            return true;
+    return false;
+}
+
+/* Lock held; a reference. */
+static const struct agent_entry *find_nearest(struct agent_cache *c, const struct agent_selset *set)
+{
+    struct cs_slice key;
+    void *p;
+    const struct agent_record *best = NULL;
+    uint32_t best_missing = UINT32_MAX;
+    for (size_t it = 0; cs_map_next(c->records, &it, &key, &p);) {
+        const struct agent_record *r = p;
+        uint32_t missing = lacking(set, r);
+        if (missing < r->set.count && missing < best_missing) {
+            best = r;
+            best_missing = missing;
+        }
+    }
+    return best != NULL ? agent_entry_ref(best->entry) : NULL;
+}
+
+void agent_cache_nearest(struct agent_cache *c, const char *const *selectors, size_t count,
+                         struct agent_nearest *out)
+{
+    *out = (struct agent_nearest){0};
+    CS_CLEANUP(agent_selset_free) struct agent_selset set = {0};
+    pthread_mutex_lock(&c->lock);
+    if (agent_selset_find(c->selectors, selectors, count, &set, NULL) == CS_OK)
+        out->entry = find_nearest(c, &set);
+    pthread_mutex_unlock(&c->lock);
+    if (out->entry == NULL)
+        return;
+    out->missing = cs_calloc(out->entry->selector_count, sizeof *out->missing);
+    if (out->missing == NULL) {
+        agent_nearest_free(out);
+        return;
+    }
+    for (uint32_t i = 0; i < out->entry->selector_count; i++) {
+        out->missing[i] = !has_text(selectors, count, out->entry->selectors[i]);
+        out->missing_count += out->missing[i];
+    }
+}
+
+void agent_nearest_free(struct agent_nearest *n)
+{
+    agent_entry_unref(n->entry);
+    cs_free(n->missing);
+    *n = (struct agent_nearest){0};
+}
+
 /* --- Updates --- */
 
 static void add_federated(struct agent_cache *c, const struct agent_entry *en, struct agent_update *u)
