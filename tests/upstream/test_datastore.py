@@ -19,7 +19,8 @@ def rows(server, sql):
 
 
 def schema(server):
-    return rows(server, "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY rowid")
+    """By name: upstream makes the indexes of a table in any order."""
+    return rows(server, "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name")
 
 
 def everything(server):
