@@ -402,7 +402,9 @@ static cs_code build_late(struct load *l, const struct agent_file *f, struct age
     CS_TRY(take_availability(l, s, c));
     c->require_pq_kem = s->experimental.require_pq_kem.value;
     CS_TRY(take_ratelimit(l, &s->experimental.ratelimit, c));
-    if (config_in_use(&agent_experimental_section, &s->experimental))
+    /* SPIRE counts use_sync_authorized_entries by its being there, whatever it says. */
+    if (config_in_use(&agent_experimental_section, &s->experimental) ||
+        s->experimental.use_sync_authorized_entries.given)
         CS_TRY(load_note_experimental(l));
     CS_TRY(load_note_flags(l, &s->experimental.feature_flags));
     CS_TRY(config_check_later(&agent_config_section, f, "", l->e));

@@ -72,10 +72,21 @@ static void print_node(struct cs_buf *out, const struct hcl_node *n, unsigned de
     }
 }
 
+/* HCL's printer sets outermost items apart by an empty line, but for neighbours like `a {}`. It shows
+ * in the line numbers of what plugins say about their data. */
+static bool stand_together(const struct hcl_item *a, const struct hcl_item *b)
+{
+    return !a->assigned && !b->assigned && a->value->kind == HCL_OBJECT && a->value->items.len == 0 &&
+           b->value->kind == HCL_OBJECT && b->value->items.len == 0 && a->key_count > 0 && b->key_count > 0 &&
+           b->keys[0].pos.line == a->keys[0].pos.line + 1;
+}
+
 static void print_items(struct cs_buf *out, struct hcl_items items, unsigned depth)
 {
     for (size_t i = 0; i < items.len; i++) {
         const struct hcl_item *it = items.at[i];
+        if (depth == 0 && i > 0 && !stand_together(items.at[i - 1], it))
+            cs_buf_add_byte(out, '\n');
         print_indent(out, depth);
         for (size_t k = 0; k < it->key_count; k++) {
             if (it->keys[k].raw.len > 0 && it->keys[k].raw.data[0] == '"')

@@ -78,8 +78,8 @@ struct hcl_tok hcl_scan_token(struct hcl_scan *s);
 struct hcl_build {
     struct cs_arena *a;
     struct cs_err *e;
-    const bool *scan_failed;         /* then values are not looked at any more: the scanner's fault is reported */
-    size_t nodes; /* made so far */
+    const bool *scan_failed; /* then values are not looked at any more: the scanner's fault is reported */
+    size_t nodes;            /* made so far */
     unsigned depth;
 };
 

@@ -324,13 +324,20 @@ static cs_code decode_map(struct decoder *d, const struct config_section *sec, c
     return CS_OK;
 }
 
-static void decode_tree(const struct source *s, struct config_tree *out)
+/* HCL's decoder keeps the first tree it met: it reads a second one into that tree's own fields. */
+static cs_code decode_tree(struct decoder *d, const char *path, const struct source *s,
+                           struct config_tree *out)
 {
+    if (out->given)
+        return s->kind == FROM_ITEMS
+                   ? CS_OK
+                   : DECODE_FAIL(d, s, "%s: not an object type for struct (%s)", path, source_type(s));
     *out = (struct config_tree){.given = true};
     if (s->kind == FROM_ITEMS)
         out->items = s->items;
     else
         out->literal = s->node;
+    return CS_OK;
 }
 
 static cs_code decode_option(struct decoder *d, const struct config_option *o, const char *path,
@@ -352,8 +359,7 @@ static cs_code decode_option(struct decoder *d, const struct config_option *o, c
     case CONFIG_MAP:
         return decode_map(d, o->section, path, s, at);
     case CONFIG_TREE:
-        decode_tree(s, at);
-        return CS_OK;
+        return decode_tree(d, path, s, at);
     }
     return cs_fail(d->e, CS_INTERNAL, "%s: option of no known type", path);
 }

@@ -17,7 +17,7 @@ enum config_type {
     CONFIG_BLOCK,   /* the section's struct, embedded; its `given` member is set */
     CONFIG_BLOCKS,  /* struct config_blocks of the section's struct */
     CONFIG_MAP,     /* struct config_map of the section's struct, by label */
-    CONFIG_TREE,    /* struct config_tree: kept as it is; the last one given stays */
+    CONFIG_TREE,    /* struct config_tree: kept as it is; the first one given stays */
 };
 
 struct config_int {

@@ -43,7 +43,7 @@ struct server_config {
     enum config_key_type ca_key_type, jwt_key_type;
     const char *jwt_issuer;
     bool disable_jwt_svids;
-    /* ca_subject; all empty only if the default (C=US, O=SPIFFE) was put in: see below */
+    /* ca_subject; C=US, O=SPIFFE when the file says nothing */
     struct config_strings ca_subject_country, ca_subject_organization;
     const char *ca_subject_common_name;
 

@@ -204,7 +204,7 @@ static void printing(void **state)
                                             "  e = [1, -2.5, true, {\n"
                                             "    f = \"\\xff\"\n"
                                             "  }]\n"
-                                            "}\n"
+                                            "}\n\n"
                                             "g = {}\n");
     assert_int_equal(parse(f, cs_buf_cstr(&once)), CS_OK);
     assert_string_equal(f->items.at[0]->value->items.at[0]->value->text, "x\n${y}\"");
