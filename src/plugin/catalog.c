@@ -74,15 +74,12 @@ static cs_code resolve(const char *program, const struct plugin_kind *kind, cons
                        const struct plugin_builtin **out, struct cs_err *e)
 {
     if (is_external(ce))
-        return cs_fail(e, CS_UNIMPLEMENTED,
-                       "failed to load plugin \"%s\": external plugins are not supported yet", ce->name);
+        return cs_fail(e, CS_UNIMPLEMENTED, "external plugins are not supported yet");
     *out = find_builtin(kind, ce->name);
     if (*out == NULL && config_plugin_is_known(program, ce->type, ce->name))
         return cs_fail(e, CS_UNIMPLEMENTED, "the built-in plugin \"%s\" is not supported yet", ce->name);
     if (*out == NULL)
-        return cs_fail(e, CS_INVALID,
-                       "failed to load plugin \"%s\": no built-in plugin \"%s\" for type \"%s\"", ce->name,
-                       ce->name, ce->type);
+        return cs_fail(e, CS_INVALID, "no built-in plugin \"%s\" for type \"%s\"", ce->name, ce->type);
     return CS_OK;
 }
 
