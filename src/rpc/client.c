@@ -277,6 +277,14 @@ cs_code rpc_client_new(struct loop *loop, const struct rpc_client_config *cfg, s
     return code;
 }
 
+/* The loop may still be in the turn that ended the last link: what that turn uses goes after it. */
+static void on_last(void *arg)
+{
+    struct rpc_client *c = arg;
+    rpc_scratch_free(&c->scratch);
+    rpc_client_unpin(c);
+}
+
 void rpc_client_free(struct rpc_client *c)
 {
     if (c == NULL)
@@ -295,6 +303,12 @@ void rpc_client_free(struct rpc_client *c)
     struct rpc_link *last = c->link;
     c->link = NULL;
     pthread_mutex_unlock(&c->lock);
+    if (rpc_client_post(c, on_last, c)) {
+        pthread_mutex_lock(&c->lock);
+        while (c->live > 0)
+            pthread_cond_wait(&c->changed, &c->lock);
+        pthread_mutex_unlock(&c->lock);
+    }
     if (last != NULL)
         rpc_link_unref(last);
     client_destroy(c);
