@@ -29,15 +29,20 @@ void config_notes_free(struct config_notes *n)
     *n = (struct config_notes){0};
 }
 
+static struct cs_kv field_kv(const char *key, const char *value)
+{
+    return strcmp(key, "alert") == 0 ? KV_BOOL(key, true) : KV(key, value);
+}
+
 void config_notes_log(const struct config_notes *n, const struct cs_log *log)
 {
     for (size_t i = 0; i < n->len; i++) {
         const struct config_note *note = &n->at[i];
         if (note->field[1].key != NULL)
-            cs_log(log, note->level, note->text, KV(note->field[0].key, note->field[0].value),
-                   KV(note->field[1].key, note->field[1].value));
+            cs_log(log, note->level, note->text, field_kv(note->field[0].key, note->field[0].value),
+                   field_kv(note->field[1].key, note->field[1].value));
         else if (note->field[0].key != NULL)
-            cs_log(log, note->level, note->text, KV(note->field[0].key, note->field[0].value));
+            cs_log(log, note->level, note->text, field_kv(note->field[0].key, note->field[0].value));
         else
             cs_log(log, note->level, note->text);
     }

@@ -133,7 +133,7 @@ static const struct config_section opa_section = {.title = "auth_opa_policy_engi
 
 #define AT(field) offsetof(struct server_experimental_file, field)
 static const struct config_option experimental_options[] = {
-    {"agent_spiffe_id_as_selector", CONFIG_BOOL, CONFIG_LATER, AT(agent_spiffe_id_as_selector), "false",
+    {"agent_spiffe_id_as_selector", CONFIG_BOOL, CONFIG_READY, AT(agent_spiffe_id_as_selector), "false",
      "Adds an agent's SPIFFE ID to its selectors.", NULL},
     {"auth_opa_policy_engine", CONFIG_BLOCK, CONFIG_LATER, AT(auth_opa_policy_engine), NULL,
      "Own rules for who may call what.", &opa_section},

@@ -332,6 +332,31 @@ static void no_memory(void **state)
     }
 }
 
+static void no_memory_agent(void **state)
+{
+    (void)state;
+    const char *text =
+        "{\"agent\": {\"trust_domain\": \"$CS_T\", \"server_address\": \"a\", \"server_port\": 1, "
+        "\"trust_bundle_url\": \"https://x\", \"admin_socket_path\": \"x/y\", "
+        "\"availability_target\": \"24h\", \"join_token_file\": \"/proc/self/comm\"}, "
+        "\"plugins\": {\"KeyManager\": {\"disk\": {\"plugin_data\": {\"directory\": \"d\"}}}}}";
+    assert_int_equal(setenv("CS_T", "val", 1), 0);
+    for (size_t n = 1;; n++) {
+        struct cs_err e = {0};
+        struct config_notes mine = {0};
+        CS_AUTO(agent_config) c = NULL;
+        (void)cs_mem_fail_at(n, true);
+        cs_code code = agent_config_parse("c", cs_slice_str(text), true, NULL, &c, &mine, &e);
+        (void)cs_mem_fail_at(0, false);
+        config_notes_free(&mine);
+        assert_int_equal(code == CS_OK, c != NULL);
+        assert_int_equal(code, e.code);
+        if (code == CS_OK)
+            break;
+        assert_true(n < 5000);
+    }
+}
+
 static int clean_up(void **state)
 {
     (void)state;
@@ -354,6 +379,7 @@ int main(void)
         cmocka_unit_test(files),
         cmocka_unit_test(variables),
         cmocka_unit_test(no_memory),
+        cmocka_unit_test(no_memory_agent),
     };
     return cmocka_run_group_tests(tests, NULL, clean_up);
 }
