@@ -32,7 +32,7 @@ struct agent_self {
 struct agent {
     const struct agent_config *cfg;
     struct cs_log_sink *sink;
-    struct cs_log log;
+    struct cs_log log, mlog; /* plain, and the manager's */
     const struct cs_clock *clock;
     struct loop *loop; /* the main thread's: signals, server connection, health */
     char *server;      /* "host:port" */

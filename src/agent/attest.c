@@ -290,7 +290,7 @@ static cs_code adopt(struct agent *a, struct x509_chain *svid, struct crypto_sig
     agent_link_release(a->link);
     struct cs_err fault;
     if (agent_storage_set_svid(a->storage, &a->self.svid, reattestable, &fault) != CS_OK)
-        cs_log_warn(&a->log, "Could not store SVID", KV_ERR(&fault));
+        cs_log_warn(&a->mlog, "Could not store SVID", KV_ERR(&fault));
     return CS_OK;
 }
 
@@ -298,7 +298,7 @@ cs_code agent_reattest(struct agent *a, struct agent_failure *failure, struct cs
 {
     char id[512];
     *failure = (struct agent_failure){0};
-    cs_log_debug(&a->log, "Reattesting node");
+    cs_log_debug(&a->mlog, "Reattesting node");
     if (a->bundle == NULL)
         return cs_fail(e, CS_INTERNAL, "bundle not found");
     CS_AUTO(crypto_signer) key = NULL;
@@ -311,7 +311,7 @@ cs_code agent_reattest(struct agent *a, struct agent_failure *failure, struct cs
     cs_code rc = attest_over(a, l, key, &svid, &reattestable, failure, e);
     close_attest_link(a, l);
     CS_TRY(rc);
-    cs_log_info(&a->log, "Successfully reattested node", KV(CS_F_SPIFFE_ID, id_text(&svid, id)));
+    cs_log_info(&a->mlog, "Successfully reattested node", KV(CS_F_SPIFFE_ID, id_text(&svid, id)));
     return adopt(a, &svid, &key, key_id, reattestable, e);
 }
 
@@ -319,15 +319,15 @@ cs_code agent_renew(struct agent *a, struct agent_failure *failure, struct cs_er
 {
     char id[512];
     *failure = (struct agent_failure){0};
-    cs_log_debug(&a->log, "Rotating agent SVID");
+    cs_log_debug(&a->mlog, "Rotating agent SVID");
     CS_AUTO(crypto_signer) key = NULL;
     char key_id[16] = "";
     CS_TRY(new_key(a, a->self.key_id, &key, key_id, e));
     CS_CLEANUP(cs_buf_free) struct cs_buf csr = {0};
     CS_TRY(agent_csr_write(key, NULL, &csr, e));
     CS_CLEANUP(x509_chain_free) struct x509_chain svid = {0};
-    CS_TRY(agent_api_renew(a->link, &a->log, cs_buf_slice(&csr), &svid, failure, e));
+    CS_TRY(agent_api_renew(a->link, &a->mlog, cs_buf_slice(&csr), &svid, failure, e));
     CS_TRY(check_svid(a, &svid, key, e));
-    cs_log_info(&a->log, "Successfully rotated agent SVID", KV(CS_F_SPIFFE_ID, id_text(&svid, id)));
+    cs_log_info(&a->mlog, "Successfully rotated agent SVID", KV(CS_F_SPIFFE_ID, id_text(&svid, id)));
     return adopt(a, &svid, &key, key_id, a->self.reattestable, e);
 }

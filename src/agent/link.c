@@ -265,10 +265,15 @@ static void read_reason(const struct rpc_detail *d, struct agent_failure *out)
     }
 }
 
-/* After a failed call: gives the connection up and says what the failure means. Returns rc. */
+/* After a failed call: gives the connection up, says what the failure means, and words it as gRPC's libraries
+ * do. Returns rc. */
 static cs_code failed(struct agent_link *l, struct conn *c, cs_code rc, const struct rpc_result *result,
-                      struct agent_failure *failure)
+                      struct agent_failure *failure, struct cs_err *e)
 {
+    if (e != NULL) {
+        struct cs_err plain = *e;
+        (void)cs_fail(e, rc, "rpc error: code = %s desc = %.440s", cs_code_name(rc), plain.text);
+    }
     *failure = (struct agent_failure){.unknown_authority = atomic_load(&c->unknown_authority)};
     if (rc == CS_DENIED && result != NULL)
         read_reason(&result->detail, failure);
@@ -321,7 +326,7 @@ cs_code agent_link_open(struct agent_link *l, const char *path, int64_t timeout_
     if (rc == CS_OK) {
         rc = rpc_stream_open(s->conn->client, path, NULL, 0, timeout_ns, &s->rpc, e);
         if (rc != CS_OK) {
-            (void)failed(l, s->conn, rc, NULL, failure);
+            (void)failed(l, s->conn, rc, NULL, failure, e);
             conn_unref(s->conn);
         }
     }
@@ -347,7 +352,7 @@ static cs_code why(struct agent_link_stream *s, cs_code rc, struct agent_failure
         if (e != NULL)
             *e = reason;
     }
-    return failed(s->link, s->conn, rc, &result, failure);
+    return failed(s->link, s->conn, rc, &result, failure, e);
 }
 
 cs_code agent_link_send(struct agent_link_stream *s, const ProtobufCMessage *request,
@@ -373,7 +378,7 @@ cs_code agent_link_recv(struct agent_link_stream *s, struct cs_buf *msg, bool *e
     *failure = (struct agent_failure){0};
     struct rpc_result result = {0};
     cs_code rc = rpc_stream_recv(s->rpc, msg, end, -1, &result, e);
-    return rc == CS_OK ? CS_OK : failed(s->link, s->conn, rc, &result, failure);
+    return rc == CS_OK ? CS_OK : failed(s->link, s->conn, rc, &result, failure, e);
 }
 
 /* --- Unary calls --- */

@@ -52,8 +52,8 @@ struct agent_failure {
     bool shutdown;          /* the agent is banned */
 };
 
-/* One unary call: `request` is packed, the answer is unpacked into the arena. e->text is the server's
- * message alone. */
+/* One unary call: `request` is packed, the answer is unpacked into the arena. Of a call that failed
+ * e->text is "rpc error: code = X desc = " and the server's message. */
 CS_CHECKED cs_code agent_link_call(struct agent_link *l, const char *path, const ProtobufCMessage *request,
                                    struct cs_arena *a, const ProtobufCMessageDescriptor *d,
                                    ProtobufCMessage **response, int64_t timeout_ns,

@@ -61,7 +61,7 @@ static void delete_svid(struct agent *a)
 {
     struct cs_err fault;
     if (agent_storage_set_svid(a->storage, NULL, false, &fault) != CS_OK)
-        cs_log_error(&a->log, "Failed to remove SVID", KV_ERR(&fault));
+        cs_log_error(&a->mlog, "Failed to remove SVID", KV_ERR(&fault));
 }
 
 /* --- Trust lost --- */
@@ -71,7 +71,7 @@ static cs_code distrust(struct agent *a, struct cs_err *e)
 {
     struct cs_err fault = *e;
     if (a->rebootstrap_mode == AGENT_REBOOTSTRAP_NEVER) {
-        cs_log_info(&a->log, "Synchronize failed, non-recoverable error", KV_ERR(&fault));
+        cs_log_info(&a->mlog, "Synchronize failed, non-recoverable error", KV_ERR(&fault));
         (void)cs_wrap(e, "failed to sync with SPIRE Server");
         return e->code;
     }
@@ -80,11 +80,11 @@ static cs_code distrust(struct agent *a, struct cs_err *e)
     if (left > 0) {
         CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
         cs_duration_format(&text, left);
-        cs_log_info(&a->log, "Trust Bundle and Server don't agree, ignoring for now",
+        cs_log_info(&a->mlog, "Trust Bundle and Server don't agree, ignoring for now",
                     KV("time_left", cs_buf_cstr(&text)));
         return CS_OK;
     }
-    cs_log_warn(&a->log, "Trust Bundle and Server don't agree, rebootstrapping");
+    cs_log_warn(&a->mlog, "Trust Bundle and Server don't agree, rebootstrapping");
     CS_TRY(agent_bootstrap_force(&a->bootstrap, e));
     return cs_fail(e, CS_UNAVAILABLE, "shutting down for rebootstrapping");
 }
@@ -94,11 +94,11 @@ static cs_code disowned(struct agent *a, const struct agent_failure *failure, st
 {
     struct cs_err fault = *e;
     if (failure->shutdown) {
-        cs_log_warn(&a->log, "Agent is banned: removing SVID and shutting down", KV_ERR(&fault));
+        cs_log_warn(&a->mlog, "Agent is banned: removing SVID and shutting down", KV_ERR(&fault));
         delete_svid(a);
         return e->code;
     }
-    cs_log_warn(&a->log, "Agent needs to re-attest; will attempt to re-attest", KV_ERR(&fault));
+    cs_log_warn(&a->mlog, "Agent needs to re-attest; will attempt to re-attest", KV_ERR(&fault));
     struct cs_err reason;
     struct agent_failure again;
     cs_code rc = a->self.reattestable
@@ -106,7 +106,7 @@ static cs_code disowned(struct agent *a, const struct agent_failure *failure, st
                      : cs_fail(&reason, CS_PRECONDITION, "attestation method is not re-attestable");
     if (rc == CS_OK)
         return CS_OK;
-    cs_log_error(&a->log, "Agent failed re-attestation; removing SVID and shutting down", KV_ERR(&reason));
+    cs_log_error(&a->mlog, "Agent failed re-attestation; removing SVID and shutting down", KV_ERR(&reason));
     delete_svid(a);
     return e->code;
 }
@@ -132,7 +132,7 @@ static cs_code rotate(struct agent *a, struct schedule *s, struct cs_err *e)
     if (agent_stopping(a))
         return CS_OK;
     CS_CLEANUP(cs_freep) char *msg = cs_asprintf("Could not %s", what);
-    cs_log_error(&a->log, msg != NULL ? msg : what, KV_ERR(e));
+    cs_log_error(&a->mlog, msg != NULL ? msg : what, KV_ERR(e));
     if (failure.reattest || failure.shutdown) {
         CS_TRY(disowned(a, &failure, e));
         s->rotate_failing = false;
@@ -190,7 +190,7 @@ static cs_code consider(struct agent *a, const struct agent_failure *failure, co
         return CS_OK;
     if (failure->unknown_authority)
         return distrust(a, e);
-    cs_log_error(&a->log, logged, KV_ERR(&fault));
+    cs_log_error(&a->mlog, logged, KV_ERR(&fault));
     return failure->reattest || failure->shutdown ? disowned(a, failure, e) : CS_OK;
 }
 
@@ -244,11 +244,11 @@ cs_code agent_manager_run(struct agent *a, struct cs_err *e)
     while (agent_wait(a, min64(s.next_sync, min64(s.next_svids, s.next_rotate)), &wanted)) {
         cs_code rc = run_due(a, &s, wanted, e);
         if (rc != CS_OK) {
-            cs_log_error(&a->log, "Cache manager crashed", KV_ERR(e));
+            cs_log_error(&a->mlog, "Cache manager crashed", KV_ERR(e));
             return rc;
         }
     }
-    cs_log_info(&a->log, "Cache manager stopped");
+    cs_log_info(&a->mlog, "Cache manager stopped");
     return CS_OK;
 }
 
@@ -260,13 +260,13 @@ static void store_self(struct agent *a)
     CS_CLEANUP(x509_chain_free) struct x509_chain roots = {0};
     cs_code rc = CS_OK;
     if (agent_storage_set_svid(a->storage, &a->self.svid, a->self.reattestable, &fault) != CS_OK)
-        cs_log_warn(&a->log, "Could not store SVID", KV_ERR(&fault));
+        cs_log_warn(&a->mlog, "Could not store SVID", KV_ERR(&fault));
     for (size_t i = 0; rc == CS_OK && i < a->bundle->x509_count; i++)
         rc = x509_chain_add(&roots, a->bundle->x509[i].cert, &fault);
     if (rc == CS_OK)
         rc = agent_storage_set_bundle(a->storage, &roots, &fault);
     if (rc != CS_OK)
-        cs_log_error(&a->log, "Could not store bundle", KV_ERR(&fault));
+        cs_log_error(&a->mlog, "Could not store bundle", KV_ERR(&fault));
 }
 
 static cs_code initialize(struct agent *a, struct agent_failure *failure, struct cs_err *e)
@@ -274,8 +274,8 @@ static cs_code initialize(struct agent *a, struct agent_failure *failure, struct
     struct schedule s;
     struct cs_err fault;
     store_self(a);
-    if (agent_api_post_status(a->link, &a->log, CSPIRE_VERSION, failure, &fault) != CS_OK)
-        cs_log_error(&a->log, "Failed to post agent status", KV(CS_F_AGENT_VERSION, CSPIRE_VERSION),
+    if (agent_api_post_status(a->link, &a->mlog, CSPIRE_VERSION, failure, &fault) != CS_OK)
+        cs_log_error(&a->mlog, "Failed to post agent status", KV(CS_F_AGENT_VERSION, CSPIRE_VERSION),
                      KV_ERR(&fault));
     schedule_init(a, &s);
     return synchronize(a, &s, failure, e);
@@ -289,7 +289,7 @@ static cs_code consider_init(struct agent *a, const struct agent_failure *failur
     if (!failure->reattest && !failure->shutdown)
         return CS_OK;
     struct cs_err fault = *e;
-    cs_log_error(&a->log,
+    cs_log_error(&a->mlog,
                  failure->shutdown ? "Agent is banned: removing SVID and shutting down"
                                    : "Agent needs to re-attest: removing SVID and shutting down",
                  KV_ERR(&fault));
@@ -317,7 +317,7 @@ cs_code agent_manager_init(struct agent *a, struct cs_err *e)
             return e->code;
         CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
         cs_duration_format(&text, wait);
-        cs_log_warn(&a->log, "Failed to initialize manager", KV_ERR(e),
+        cs_log_warn(&a->mlog, "Failed to initialize manager", KV_ERR(e),
                     KV("retry_interval", cs_buf_cstr(&text)));
         if (!agent_wait(a, cs_mono_ns(a->clock) + wait, NULL))
             return cs_fail(e, CS_CANCELLED, "context canceled");

@@ -51,7 +51,7 @@ static cs_code take_bundle(struct agent *a, const char *trust_domain, struct cs_
     }
     if (rc != CS_OK) {
         cs_log_warn(
-            &a->log,
+            &a->mlog,
             "Received malformed bundle from SPIRE server; are the server and agent versions compatible?",
             KV_ERR(&fault));
         return CS_OK;
@@ -75,7 +75,7 @@ static cs_code fetch_bundle(struct agent *a, const char *federated, struct bundl
                             struct agent_failure *failure, struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf packed = {0};
-    cs_code rc = agent_api_get_bundle(a->link, &a->log, federated, &packed, failure, e);
+    cs_code rc = agent_api_get_bundle(a->link, &a->mlog, federated, &packed, failure, e);
     if (rc == CS_NOT_FOUND && federated != NULL)
         return CS_OK;
     CS_TRY(rc);
@@ -195,12 +195,12 @@ static cs_code process_x509_taint(struct agent *a, const struct spiffe_bundle *o
     }
     if (t.count > 0) {
         size_t seen = 0;
-        cs_log_debug(&a->log, "New tainted X.509 authorities found",
+        cs_log_debug(&a->mlog, "New tainted X.509 authorities found",
                      KV("subject_key_ids", cs_buf_cstr(&ids)));
         size_t dropped = agent_cache_drop_tainted(a->cache, svid_tainted, &t, &seen);
-        cs_log_info(&a->log, "Tainted X.509 SVIDs", KV_INT("tainted_x509_svids", (int64_t)dropped));
+        cs_log_info(&a->mlog, "Tainted X.509 SVIDs", KV_INT("tainted_x509_svids", (int64_t)dropped));
         if (!a->self.tainted && chain_tainted(&t, &a->self.svid)) {
-            cs_log_info(&a->log, "Agent SVID is tainted by a root authority, forcing rotation");
+            cs_log_info(&a->mlog, "Agent SVID is tainted by a root authority, forcing rotation");
             a->self.tainted = true;
         }
     }
@@ -231,7 +231,7 @@ static void process_jwt_taint(struct agent *a, const struct spiffe_bundle *old,
     size_t n = agent_jwt_cache_sweep(a->jwts, kid_good, (void *)(uintptr_t)now);
     if (n > 0)
         cs_log_info(
-            &a->log,
+            &a->mlog,
             "JWT-SVIDs were removed from the JWT cache because they were issued by a tainted authority",
             KV_INT("tainted_jwt_svids", (int64_t)n));
 }
@@ -249,7 +249,7 @@ static cs_code adopt_bundle(struct agent *a, const struct spiffe_bundle *now, st
         CS_TRY(x509_chain_add(&roots, now->x509[i].cert, e));
     struct cs_err fault;
     if (agent_storage_set_bundle(a->storage, &roots, &fault) != CS_OK)
-        cs_log_error(&a->log, "Could not store bundle", KV_ERR(&fault));
+        cs_log_error(&a->mlog, "Could not store bundle", KV_ERR(&fault));
     process_jwt_taint(a, old, now);
     return process_x509_taint(a, old, now, e);
 }
@@ -280,9 +280,9 @@ cs_code agent_refresh(struct agent *a, struct agent_failure *failure, struct cs_
     CS_CLEANUP(agent_sync_free) struct agent_sync s = {0};
     CS_CLEANUP(bundle_set_free) struct bundle_set set = {0};
     if (a->cfg->use_sync_authorized_entries)
-        CS_TRY(agent_api_sync_entries(a->link, &a->log, a->cache, &s, failure, e));
+        CS_TRY(agent_api_sync_entries(a->link, &a->mlog, a->cache, &s, failure, e));
     else
-        CS_TRY(agent_api_fetch_entries(a->link, &a->log, a->cache, &s, failure, e));
+        CS_TRY(agent_api_fetch_entries(a->link, &a->mlog, a->cache, &s, failure, e));
     CS_TRY(fetch_bundles(a, &s, &set, failure, e));
     return apply(a, &s, &set, e);
 }
@@ -350,13 +350,13 @@ static enum crypto_key_type key_type(const struct agent *a)
 static void log_request(struct agent *a, const struct agent_stale *s)
 {
     if (s->expires == 0) {
-        cs_log_info(&a->log, "Creating X509-SVID", KV(CS_F_ENTRY_ID, s->entry->id),
+        cs_log_info(&a->mlog, "Creating X509-SVID", KV(CS_F_ENTRY_ID, s->entry->id),
                     KV(CS_F_SPIFFE_ID, s->entry->spiffe_id));
         return;
     }
     CS_CLEANUP(cs_buf_free) struct cs_buf expires = {0};
     cs_time_rfc3339(&expires, s->expires);
-    cs_log_info(&a->log, "Renewing X509-SVID", KV(CS_F_ENTRY_ID, s->entry->id),
+    cs_log_info(&a->mlog, "Renewing X509-SVID", KV(CS_F_ENTRY_ID, s->entry->id),
                 KV("expires_at", cs_buf_cstr(&expires)), KV(CS_F_SPIFFE_ID, s->entry->spiffe_id));
 }
 
@@ -397,7 +397,7 @@ static cs_code take_answers(struct agent *a, struct batch *b, struct cs_err *e)
         const struct x509_cert *leaf = b->chains[i].at[0];
         if (agent_rotation_falls_back(leaf->not_before, leaf->not_after, target))
             cs_log_warn(
-                &a->log,
+                &a->mlog,
                 "X509 SVID lifetime isn't long enough to guarantee the availability_target, falling back to "
                 "the default rotation strategy",
                 KV(CS_F_ENTRY_ID, en->id), KV(CS_F_SPIFFE_ID, en->spiffe_id));
@@ -416,14 +416,14 @@ cs_code agent_fetch_svids(struct agent *a, unsigned batch, size_t *left, struct 
     *left = stale;
     if (stale == 0)
         return CS_OK;
-    cs_log_debug(&a->log, "Renewing stale entries", KV("cache_type", "workload"),
+    cs_log_debug(&a->mlog, "Renewing stale entries", KV("cache_type", "workload"),
                  KV_INT("count", (int64_t)stale), KV_INT("limit", batch));
     CS_CLEANUP(batch_free) struct batch b = {0};
     CS_TRY(batch_make(a, &b, batch, e));
     CS_TRY(make_requests(a, &b, e));
     if (b.count == 0)
         return CS_OK;
-    CS_TRY(agent_api_new_svids(a->link, &a->log, b.csrs, b.count, b.chains, failure, e));
+    CS_TRY(agent_api_new_svids(a->link, &a->mlog, b.csrs, b.count, b.chains, failure, e));
     CS_TRY(take_answers(a, &b, e));
     *left = stale > b.count ? stale - b.count : 0;
     return CS_OK;

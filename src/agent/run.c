@@ -480,6 +480,7 @@ cs_code agent_run(const struct agent_config *cfg, struct cs_log_sink *sink, stru
         .cfg = cfg,
         .sink = sink,
         .log = {.sink = sink},
+        .mlog = cs_log_sub((struct cs_log){.sink = sink}, "manager"),
         .clock = &cs_clock_system,
         .rebootstrap_mode = cfg->rebootstrap_mode,
     };

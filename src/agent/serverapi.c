@@ -2,6 +2,7 @@
 #include "agent/serverapi.h"
 
 #include "agent.pb-c.h"
+#include "base/logfields.h"
 #include "bundle.pb-c.h"
 #include "spiffe/id.h"
 #include "svid.pb-c.h"
@@ -28,7 +29,10 @@ static struct cs_slice slice(ProtobufCBinaryData b)
 static cs_code complain(const struct cs_log *log, const char *logged, const char *prefix, cs_code rc,
                         struct cs_err *e)
 {
-    cs_log_error(log, logged, KV_ERR(e), KV("status_code", cs_code_name(rc)), KV("status_message", e->text));
+    static const char mark[] = " desc = ";
+    const char *message = strstr(e->text, mark);
+    cs_log_error(log, logged, KV_ERR(e), KV(CS_F_STATUS_CODE, cs_code_name(rc)),
+                 KV(CS_F_STATUS_MESSAGE, message != NULL ? message + sizeof mark - 1 : e->text));
     (void)cs_wrap(e, "%s", prefix);
     return rc;
 }

