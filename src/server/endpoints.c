@@ -17,11 +17,21 @@
 
 /* Ends in time for supervisors that wait 5 s. */
 #define GRACE_NS (3 * CS_NS_PER_S)
+#define ANY_V4 "0.0.0.0"
+#define ANY_V6 "::"
 
 static void log_listener(const struct server *s, const char *msg, const char *network, const char *address)
 {
     struct cs_log log = cs_log_sub(s->log, "endpoints");
     cs_log_info(&log, msg, KV("address", address), KV("network", network));
+}
+
+static cs_code set_tcp_address(struct server *s, const char *host, struct cs_err *e)
+{
+    bool v6 = strchr(host, ':') != NULL;
+    cs_free(s->tcp_address);
+    s->tcp_address = cs_asprintf(v6 ? "[%s]:%u" : "%s:%u", host, (unsigned)s->cfg->bind_port);
+    return s->tcp_address != NULL ? CS_OK : cs_nomem(e);
 }
 
 static SSL_CTX *current_ctx(void *arg)
@@ -35,6 +45,13 @@ static cs_code verify_client(void *arg, const struct cs_slice *chain, size_t cou
     return peer_verify(((struct server *)arg)->peers, chain, count, conn_data, destroy, e);
 }
 
+static cs_code listen_at(struct server *s, struct rpc_listener *l, const char *host, struct cs_err *e)
+{
+    CS_TRY(set_tcp_address(s, host, e));
+    l->tcp_address = s->tcp_address;
+    return rpc_server_listen(s->rpc, l, e);
+}
+
 static cs_code listen_tcp(struct server *s, struct cs_err *e)
 {
     struct rpc_listener l = {
@@ -44,12 +61,10 @@ static cs_code listen_tcp(struct server *s, struct cs_err *e)
         .end = api_end,
     };
     l.services = api_services(s->api, API_TCP, &l.service_count);
-    bool v6 = strchr(s->cfg->bind_address, ':') != NULL;
-    s->tcp_address = cs_asprintf(v6 ? "[%s]:%u" : "%s:%u", s->cfg->bind_address, (unsigned)s->cfg->bind_port);
-    if (s->tcp_address == NULL)
-        return cs_nomem(e);
-    l.tcp_address = s->tcp_address;
-    CS_TRY(rpc_server_listen(s->rpc, &l, e));
+    /* All addresses means both families where the kernel has both, as Go takes it. */
+    bool any = strcmp(s->cfg->bind_address, ANY_V4) == 0;
+    if (!any || listen_at(s, &l, ANY_V6, NULL) != CS_OK)
+        CS_TRY(listen_at(s, &l, s->cfg->bind_address, e));
     log_listener(s, "Starting Server APIs", "tcp", s->tcp_address);
     return CS_OK;
 }
@@ -112,6 +127,7 @@ cs_code server_listen(struct server *s, struct cs_err *e)
     cs_log_debug(&log, "Initializing API endpoints");
     CS_TRY(listen_tcp(s, e));
     CS_TRY(listen_unix(s, e));
+    s->listening = true;
     listen_health(s);
     return CS_OK;
 }
@@ -124,7 +140,7 @@ static void log_both(const struct server *s, const char *msg)
 
 void server_close(struct server *s)
 {
-    if (s->rpc == NULL || s->tcp_address == NULL)
+    if (!s->listening)
         return;
     log_both(s, "Stopping Server APIs");
     log_both(s, "Attempting graceful stop");

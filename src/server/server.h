@@ -48,7 +48,8 @@ struct server {
     struct server_health *health;
     struct rpc_health_http *health_http; /* NULL: no listener configured */
     struct server_task *tasks;
-    char *tcp_address;
+    char *tcp_address; /* as listened on */
+    bool listening;
 };
 
 /* --- build.c --- */

@@ -260,9 +260,13 @@ static cs_code settle(const struct ca_slot_loader *l, const struct entry *en, cs
     return rc;
 }
 
+/* Would anybody trust it? Without a bundle (lost, or the trust domain was renamed) nobody does; SPIRE goes on
+ * with such an authority all the same. */
 static bool in_bundle(const struct ca_slot_loader *l, ProtobufCBinaryData der)
 {
-    if (l->bundle == NULL || l->has_upstream)
+    if (l->bundle == NULL)
+        return false;
+    if (l->has_upstream)
         return true;
     for (size_t i = 0; i < l->bundle->x509_count; i++)
         if (cs_slice_eq(l->bundle->x509[i].cert->der, cs_slice_of(der.data, der.len)))
@@ -309,7 +313,7 @@ cs_code ca_slots_load_jwt(const struct ca_slot_loader *l, const Journal__Entries
     cs_code rc = CS_OK;
     for (size_t i = entries->n_jwtkeys; rc == CS_OK && i-- > 0 && !(c.has_current && c.has_next);) {
         const Journal__JWTKeyEntry *entry = entries->jwtkeys[i];
-        if (l->bundle != NULL && spiffe_bundle_find_jwt(l->bundle, cs_slice_str(entry->kid)) == NULL)
+        if (l->bundle == NULL || spiffe_bundle_find_jwt(l->bundle, cs_slice_str(entry->kid)) == NULL)
             continue;
         const struct entry en = {
             .kind = "JWT key",
