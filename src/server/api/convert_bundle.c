@@ -86,8 +86,9 @@ cs_code convert_x509_authorities(struct cs_arena *a, Types__X509Certificate *con
     for (size_t i = 0; i < n; i++) {
         struct x509_chain certs CS_CLEANUP(x509_chain_free) = {0};
         struct cs_slice der = convert_bytes(in[i]->asn1);
-        if (der.len > 0) /* no certificate at all is let through, as SPIRE does */
-            CS_TRY(x509_chain_parse_der(der, SIZE_MAX, &certs, e));
+        if (der.len == 0) /* SPIRE takes it, and has a bundle that nobody can read */
+            return cs_fail(e, CS_INVALID, "missing certificate");
+        CS_TRY(x509_chain_parse_der(der, SIZE_MAX, &certs, e));
         list[i] = (struct ds_cert){.der = der};
     }
     *out = list;

@@ -16,6 +16,8 @@ struct entry_filter {
     const Google__Protobuf__StringValue *by_hint;
     const Google__Protobuf__BoolValue *by_downstream;
 };
+/* What SPIRE's datastore refuses: a match behaviour that does not exist. */
+CS_CHECKED cs_code entry_filter_check(const struct ds_entry_filter *f, struct cs_err *e);
 /* Adds the audit fields, then checks; errors are logged. */
 CS_CHECKED cs_code entry_filter_convert(struct api_call *c, const struct entry_filter *in,
                                         struct ds_entry_filter *out, struct cs_err *e);

@@ -90,3 +90,14 @@ cs_code entry_filter_convert(struct api_call *c, const struct entry_filter *in, 
         out->downstream = in->by_downstream->value ? DS_YES : DS_NO;
     return CS_OK;
 }
+
+cs_code entry_filter_check(const struct ds_entry_filter *f, struct cs_err *e)
+{
+    if (f->by_selectors && (unsigned)f->selectors_match > DS_MATCH_ANY)
+        return cs_fail(e, CS_INTERNAL, "datastore-sql: unhandled selectors match behavior '\\x%02x'",
+                       (unsigned)f->selectors_match);
+    if (f->by_federates_with && (unsigned)f->federates_match > DS_MATCH_ANY)
+        return cs_fail(e, CS_INTERNAL, "datastore-sql: unhandled federates with match behavior '\\x%02x'",
+                       (unsigned)f->federates_match);
+    return CS_OK;
+}

@@ -23,7 +23,7 @@ cs_code entry_count(struct rpc_call *call, void *service, struct cs_slice reques
         CS_TRY(entry_filter_convert(c, &in, &filter, e));
     }
     int32_t count = 0;
-    if (ds_entry_count(a->cfg.ds, &filter, &count, e) != CS_OK)
+    if (entry_filter_check(&filter, e) != CS_OK || ds_entry_count(a->cfg.ds, &filter, &count, e) != CS_OK)
         return api_fail_cause(c, e, CS_INTERNAL, "failed to count entries");
     api_audit(c);
     wire_int(response, 1, count);
@@ -86,6 +86,7 @@ static cs_code list_entries(struct list *l, const Entryv1__ListEntriesRequest *r
                             const struct ds_entry_filter *filter, struct cs_err *e)
 {
     const char *next = "";
+    CS_TRY(entry_filter_check(filter, e));
     if (req->page_size > 0) {
         const struct ds_page page = {.token = req->page_token, .size = req->page_size};
         CS_TRY(list_page(l, l->c->arena, filter, &page, &next, e));

@@ -1,0 +1,157 @@
+// Command apidiff runs the same calls against two SPIRE servers and reports each answer that differs:
+// status, text, details, and the response with everything random taken out.
+//
+//	apidiff -a SOCKET,HOST:PORT -b SOCKET,HOST:PORT [-v]
+//
+// Both servers must be fresh, and of the trust domain example.org.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+const trustDomain = "example.org"
+
+// side is one of the two servers, with what the calls so far have made there.
+type side struct {
+	name   string
+	addr   string
+	admin  *grpc.ClientConn
+	anon   *grpc.ClientConn // TCP without client certificate
+	agents map[string]*grpc.ClientConn
+	certs  map[string]*tls.Certificate
+}
+
+func dialTCP(addr string, cert *tls.Certificate) (*grpc.ClientConn, error) {
+	conf := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+	if cert != nil {
+		conf.Certificates = []tls.Certificate{*cert}
+	}
+	return grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(credentials.NewTLS(conf)))
+}
+
+func newSide(name, where string) (*side, error) {
+	socket, addr, ok := strings.Cut(where, ",")
+	if !ok {
+		return nil, fmt.Errorf("%q is not SOCKET,HOST:PORT", where)
+	}
+	s := &side{name: name, addr: addr, agents: map[string]*grpc.ClientConn{}, certs: map[string]*tls.Certificate{}}
+	var err error
+	s.admin, err = grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+	if err == nil {
+		s.anon, err = dialTCP(addr, nil)
+	}
+	return s, err
+}
+
+// known differences: the call, and why it is meant to differ.
+var known = map[string]string{
+	"AppendBundle bad jwt":       "texts of Go's ASN.1 reader",
+	"BatchCreateFederatedBundle": "texts of Go's ASN.1 reader",
+	"MintX509SVID rubbish":       "texts of Go's ASN.1 reader",
+	"BatchNewWITSVID batch":      "texts of Go's ASN.1 reader",
+	"NewDownstreamX509CA no csr": "texts of Go's ASN.1 reader",
+	"PublishJWTAuthority bad":    "texts of Go's ASN.1 reader",
+	"ListEntries token x":        "text of the datastore",
+	"ListEntries token -1":       "text of the datastore",
+	"/spire.api.server.svid.v1.SVID/NewDownstreamX509CA as downstream": "texts of Go's ASN.1 reader",
+}
+
+// diff runs calls on both sides and counts.
+type diff struct {
+	a, b                  *side
+	same, differs, waived int
+	verbose               bool
+}
+
+// answer is one call's outcome.
+func answer(m any, err error) string {
+	if err != nil {
+		st := status.Convert(err)
+		text := fmt.Sprintf("%s: %s", st.Code(), scrubText(st.Message()))
+		for _, d := range st.Details() {
+			if pm, ok := d.(proto.Message); ok {
+				text += fmt.Sprintf(" [%s %v]", pm.ProtoReflect().Descriptor().FullName(), pm)
+			}
+		}
+		return text
+	}
+	switch v := m.(type) {
+	case nil:
+		return "OK"
+	case proto.Message:
+		return "OK " + render(v)
+	case string:
+		return "OK " + v
+	default:
+		text, _ := json.Marshal(v)
+		return "OK " + string(text)
+	}
+}
+
+// call compares one call; fn runs once for each side.
+func (d *diff) call(name string, fn func(ctx context.Context, s *side) (any, error)) {
+	run := func(s *side) string {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		return answer(fn(ctx, s))
+	}
+	a, b := run(d.a), run(d.b)
+	if a == b {
+		d.same++
+		if d.verbose {
+			fmt.Printf("same    %s\n        %s\n", name, a)
+		}
+		return
+	}
+	if why, ok := known[name]; ok {
+		d.waived++
+		if d.verbose {
+			fmt.Printf("known   %s (%s)\n   %s: %s\n   %s: %s\n", name, why, d.a.name, a, d.b.name, b)
+		}
+		return
+	}
+	d.differs++
+	fmt.Printf("DIFFERS %s\n   %s: %s\n   %s: %s\n", name, d.a.name, a, d.b.name, b)
+}
+
+func main() {
+	a := flag.String("a", "", "first server: SOCKET,HOST:PORT")
+	b := flag.String("b", "", "second server")
+	verbose := flag.Bool("v", false, "also show what is the same")
+	flag.Parse()
+	d := &diff{verbose: *verbose}
+	var err error
+	if d.a, err = newSide("a", *a); err == nil {
+		d.b, err = newSide("b", *b)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	d.bundles()
+	d.entries()
+	d.agents()
+	d.asAgent()
+	d.svids()
+	d.permissions()
+	d.lifecycle()
+	fmt.Printf("%d same, %d differ, %d differ on purpose\n", d.same, d.differs, d.waived)
+	if d.differs > 0 {
+		os.Exit(1)
+	}
+}
