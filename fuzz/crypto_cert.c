@@ -52,8 +52,18 @@ static void compare_extensions(const struct x509_extensions *ext, X509 *x)
     GENERAL_NAMES_free(names);
 }
 
+static void same_name(struct cs_slice ours, const X509_NAME *theirs)
+{
+    unsigned char *der = NULL;
+    int len = i2d_X509_NAME(theirs, &der);
+    must(len > 0 && cs_slice_eq(ours, cs_slice_of(der, (size_t)len)));
+    OPENSSL_free(der);
+}
+
 static void compare(const struct x509_cert *c, X509 *x)
 {
+    same_name(c->subject, X509_get_subject_name(x));
+    same_name(c->issuer, X509_get_issuer_name(x));
     const ASN1_INTEGER *serial = X509_get0_serialNumber(x);
     unsigned char *der = NULL;
     int len = i2d_ASN1_INTEGER((ASN1_INTEGER *)(uintptr_t)serial, &der);

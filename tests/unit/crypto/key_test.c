@@ -3,6 +3,8 @@
 
 #include "crypto/der.h"
 
+#include <pthread.h>
+
 static void names(void **state)
 {
     (void)state;
@@ -216,12 +218,52 @@ static void digests(void **state)
     assert_memory_equal(one, "\xe3\xb0\xc4\x42", 4);
 }
 
+/* One key and one certificate used by several threads at once: contexts are handed around, the certificate's
+ * key is decoded by whoever comes first. */
+struct shared {
+    struct crypto_signer *signer;
+    const struct x509_cert *cert;
+};
+
+static void *sign_many(void *arg)
+{
+    const struct shared *sh = arg;
+    struct crypto_pub *pub;
+    for (int i = 0; i < 50; i++) {
+        CS_CLEANUP(cs_buf_free) struct cs_buf sig = {0};
+        if (x509_cert_pub(sh->cert, &pub, NULL) != CS_OK ||
+            crypto_sign(sh->signer, CRYPTO_ECDSA_SHA256, S("m"), &sig, NULL) != CS_OK ||
+            crypto_verify(pub, CRYPTO_ECDSA_SHA256, S("m"), cs_buf_slice(&sig), NULL) != CS_OK)
+            return NULL;
+    }
+    return arg;
+}
+
+static void threads(void **state)
+{
+    (void)state;
+    struct authority ca = new_authority(NULL, "root", 0, 1, (struct cs_slice){0});
+    CS_AUTO(x509_cert) fresh = NULL;
+    struct cs_err e = {0};
+    OK(x509_cert_parse(ca.cert->der, &fresh, &e));
+    struct shared sh = {ca.signer, fresh};
+    pthread_t t[12]; /* more than there are contexts to keep */
+    for (size_t i = 0; i < 12; i++)
+        assert_int_equal(pthread_create(&t[i], NULL, sign_many, &sh), 0);
+    for (size_t i = 0; i < 12; i++) {
+        void *result;
+        pthread_join(t[i], &result);
+        assert_ptr_equal(result, &sh);
+    }
+    free_authority(&ca);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names),           cmocka_unit_test(files),       cmocka_unit_test(refused_files),
         cmocka_unit_test(sign_and_verify), cmocka_unit_test(ecdsa_edges), cmocka_unit_test(public_keys),
-        cmocka_unit_test(digests),
+        cmocka_unit_test(digests),         cmocka_unit_test(threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
