@@ -67,21 +67,22 @@ static cs_code run_server(struct cli_env *env, void *opts, struct cs_err *e)
 /* --- validate --- */
 
 struct faults {
-    FILE *to;
-    bool any;
-    char last[128]; /* the plugin whose heading was printed last */
+    struct cs_buf text;
+    char last[128]; /* the plugin whose heading was added last */
 };
 
-static void print_fault(void *arg, const char *plugin, const char *text)
+static void add_fault(void *arg, const char *plugin, const char *text)
 {
     struct faults *f = arg;
-    if (!f->any)
-        fputs("SPIRE server configuration file is invalid.\nValidation errors:\n", f->to);
-    if (!f->any || strcmp(f->last, plugin) != 0)
-        fprintf(f->to, "\t%s:\n", plugin);
+    if (f->text.len == 0 || strcmp(f->last, plugin) != 0)
+        cs_buf_printf(&f->text, "\t%s:\n", plugin);
     snprintf(f->last, sizeof f->last, "%s", plugin);
-    fprintf(f->to, "\t\t%s\n", text);
-    f->any = true;
+    cs_buf_printf(&f->text, "\t\t%s\n", text);
+}
+
+static void free_faults(struct faults *f)
+{
+    cs_buf_free(&f->text);
 }
 
 static cs_code validate_server(struct cli_env *env, void *opts, struct cs_err *e)
@@ -97,15 +98,19 @@ static cs_code validate_server(struct cli_env *env, void *opts, struct cs_err *e
         fprintf(env->err, "SPIRE server configuration file is invalid: %s\n", e->text);
         return code;
     }
-    struct faults f = {.to = env->err};
-    code = server_validate(cfg, sink, print_fault, &f, e);
-    if (code != CS_OK && !f.any)
+    CS_CLEANUP(free_faults) struct faults f = {0};
+    code = server_validate(cfg, sink, add_fault, &f, e);
+    if (code != CS_OK) {
         fprintf(env->err, "Could not validate configuration file: %s", e->text);
-    else if (f.any)
-        code = cs_fail(e, CS_INVALID, "invalid configuration");
-    else
-        fputs("SPIRE server configuration file is valid.\n", env->out);
-    return code;
+        return code;
+    }
+    if (f.text.len > 0) {
+        fprintf(env->err, "SPIRE server configuration file is invalid.\nValidation errors:\n%s",
+                cs_buf_cstr(&f.text));
+        return cs_fail(e, CS_INVALID, "invalid configuration");
+    }
+    fputs("SPIRE server configuration file is valid.\n", env->out);
+    return CS_OK;
 }
 
 static const struct cli_flag health_flags[] = {
