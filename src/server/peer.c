@@ -55,7 +55,8 @@ static cs_code find_bundle(struct peer_verifier *v, struct spiffe_id id, struct 
     if (*out != NULL)
         return CS_OK;
     /* Only of interest when an admin cannot get in; strangers may not fill the log. */
-    if (strcmp(name, v->cfg.trust_domain) != 0 && is_admin(v, id) && cs_log_limit_ok(&v->foreign, 1, NULL))
+    uint32_t held;
+    if (strcmp(name, v->cfg.trust_domain) != 0 && is_admin(v, id) && cs_log_limit_ok(&v->foreign, 1, &held))
         cs_log_warn(
             &v->cfg.log,
             "No bundle found for foreign admin trust domain; admins from this trust domain will not be "
