@@ -49,7 +49,7 @@ static bool read_block(struct cs_rd *r, struct cs_buf *base64, struct pem_block 
     struct cs_slice line, end_type;
     bool in_headers = true;
     while (next_line(r, &line)) {
-        if (starts_with(line, end_mark))
+        if (starts_with(line, dashes)) /* the end, or the beginning of another block */
             return marked_line(line, end_mark, &end_type) && cs_slice_eq(end_type, out->type);
         if (in_headers && line.len > 0 && memchr(line.data, ':', line.len) != NULL) {
             out->headers = true;
@@ -63,6 +63,13 @@ static bool read_block(struct cs_rd *r, struct cs_buf *base64, struct pem_block 
     return false;
 }
 
+/* Bytes up to the next line of dashes: no block is longer, so no text is read more than twice. */
+static size_t block_span(const struct cs_rd *body)
+{
+    const uint8_t *mark = cs_rd_left(body) == 0 ? NULL : memmem(body->p, cs_rd_left(body), "\n-----", 6);
+    return mark == NULL ? 0 : (size_t)(mark - body->p);
+}
+
 bool pem_next(struct cs_rd *text, struct cs_buf *scratch, struct pem_block *out)
 {
     struct cs_slice line;
@@ -74,8 +81,9 @@ bool pem_next(struct cs_rd *text, struct cs_buf *scratch, struct pem_block *out)
         struct cs_rd body = *text;
         cs_buf_reset(&base64);
         cs_buf_reset(scratch);
-        cs_buf_reserve(&base64, cs_rd_left(&body)); /* one size: no copies of keys in freed memory */
-        cs_buf_reserve(scratch, cs_rd_left(&body));
+        size_t span = block_span(&body); /* all at once: growing would leave copies of keys in freed memory */
+        cs_buf_reserve(&base64, span);
+        cs_buf_reserve(scratch, span);
         bool whole = read_block(&body, &base64, out);
         if (!cs_buf_ok(&base64) || !cs_buf_ok(scratch)) {
             scratch->failed = true;

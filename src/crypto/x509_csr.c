@@ -8,18 +8,30 @@
 static const uint8_t oid_extension_request[] = {0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e};
 
 /* Go's asn1 package tells broken lengths from wrong types. */
-static cs_code truncated(struct cs_err *e)
-{
-    return cs_fail(e, CS_INVALID, "asn1: syntax error: data truncated");
-}
-
 static cs_code mismatch(const struct cs_rd *at, struct cs_err *e)
 {
     struct cs_rd probe = *at;
     if (!der_next(&probe, NULL, NULL, NULL))
-        return cs_rd_left(at) < 2 ? cs_fail(e, CS_INVALID, "asn1: syntax error: truncated tag or length")
-                                  : truncated(e);
+        return cs_fail(e, CS_INVALID, "asn1: syntax error: %s",
+                       cs_rd_left(at) == 0   ? "sequence truncated"
+                       : cs_rd_left(at) == 1 ? "truncated tag or length"
+                                             : "data truncated");
     return cs_fail(e, CS_INVALID, "asn1: structure error: tags don't match");
+}
+
+/* The text that people meet when they send something else than a request: Go's, for the outermost element. */
+static cs_code not_a_request(struct cs_slice der, struct cs_err *e)
+{
+    static const char *const yes_no[] = {"false", "true"};
+    struct cs_rd r = cs_rd_of(der);
+    if (der.len < 2 || der.data[0] == DER_SEQUENCE || (der.data[0] & 0x1f) == 0x1f || der.data[1] >= 0x80)
+        return mismatch(&r, e);
+    return cs_fail(
+        e, CS_INVALID,
+        "asn1: structure error: tags don't match (16 vs {class:%d tag:%d length:%d isCompound:%s}) "
+        "{optional:false explicit:false application:false private:false defaultValue:<nil> tag:<nil> "
+        "stringType:0 timeType:0 set:false omitEmpty:false} certificateRequest @2",
+        der.data[0] >> 6, der.data[0] & 0x1f, der.data[1], yes_no[der.data[0] >> 5 & 1]);
 }
 
 /* Attribute ::= SEQUENCE { type OID, values SET OF ANY }. Only the first extensionRequest counts; as in Go a
@@ -79,7 +91,7 @@ static cs_code read_csr(struct cs_slice der, struct x509_csr *csr, struct cs_err
     struct cs_slice algorithm;
     csr->ext.path_len = -1;
     if (!der_enter(&r, DER_SEQUENCE, &req))
-        return mismatch(&r, e);
+        return not_a_request(der, e);
     if (cs_rd_left(&r) != 0)
         return cs_fail(e, CS_INVALID, "asn1: syntax error: trailing data");
     if (!der_read_whole(&req, DER_SEQUENCE, &csr->info))

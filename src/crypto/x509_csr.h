@@ -22,8 +22,8 @@ struct x509_csr {
     enum crypto_sig sig_alg;    /* CRYPTO_SIG_NONE: one that we do not accept */
     struct cs_slice sig;
 };
-/* CS_INVALID with Go's texts where it has them ("asn1: syntax error: truncated tag or length",
- * "asn1: structure error: tags don't match", "asn1: syntax error: trailing data"); callers put
+/* CS_INVALID with Go's texts where it has them ("asn1: syntax error: sequence truncated",
+ * "asn1: structure error: tags don't match ...", "asn1: syntax error: trailing data"); callers put
  * "malformed CSR: " in front. Nothing is allocated. */
 CS_CHECKED cs_code x509_csr_parse(struct cs_slice der, struct x509_csr *out, struct cs_err *e);
 /* The requested key; a new reference. CS_INVALID. */

@@ -41,6 +41,20 @@ static void reading(void **state)
     }
 }
 
+/* Beginnings without end are read over once each: a megabyte of them takes no time. */
+static void hostile(void **state)
+{
+    (void)state;
+    CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
+    CS_CLEANUP(cs_buf_free) struct cs_buf scratch = {0};
+    struct pem_block b;
+    while (text.len < (1 << 20))
+        cs_buf_add_str(&text, "-----BEGIN X-----\nAQID\n");
+    struct cs_rd r = cs_rd_of(cs_buf_slice(&text));
+    assert_false(pem_next(&r, &scratch, &b));
+    assert_int_equal(cs_rd_left(&r), 0);
+}
+
 static void round_trip(void **state)
 {
     (void)state;
@@ -85,6 +99,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reading),
+        cmocka_unit_test(hostile),
         cmocka_unit_test(round_trip),
         cmocka_unit_test(no_memory),
     };
