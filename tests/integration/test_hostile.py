@@ -8,7 +8,10 @@ import time
 import grpc
 import pytest
 
-from spire import wait_for
+from spire import PATIENCE, wait_for
+
+# sanitizers keep freed memory for a while
+ROOM = 8 if PATIENCE > 1 else 1
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -95,7 +98,7 @@ def test_garbage_on_both_listeners(world):
         with unix(server.socket) as s:
             send_all(s, PREFACE + frame(4, 0, 0) + data)
     server.cli("healthcheck")
-    assert server.rss_kib() - base < 16384
+    assert server.rss_kib() - base < 16384 * ROOM
 
 
 @pytest.mark.parametrize("what,attack", [
@@ -115,7 +118,7 @@ def test_floods_hurt_nobody_else(world, what, attack):
         except (ConnectionError, TimeoutError):
             pass  # cut off, or no longer read from: both stop the flood
         server.cli("healthcheck")
-    assert server.rss_kib() - base < 32768, what
+    assert server.rss_kib() - base < 32768 * ROOM, what
 
 
 def test_an_oversized_frame_is_refused(world):

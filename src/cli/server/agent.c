@@ -4,6 +4,7 @@
  */
 #include "agent.pb-c.h"
 #include "base/clock.h"
+#include "base/coll.h"
 #include "base/text.h"
 #include "cli/json.h"
 #include "cli/server/internal.h"
@@ -235,21 +236,20 @@ static cs_code list_agents(struct cli_session *s, const struct filter_opts *o,
     Agentv1__ListAgentsRequest req = AGENTV1__LIST_AGENTS_REQUEST__INIT;
     req.filter = &f;
     req.page_size = PAGE_SIZE;
+    CS_CLEANUP(cs_vec_free) struct cs_vec got = {0};
     do {
         ProtobufCMessage *reply;
         CS_TRY(cli_call(s, SERVICE "ListAgents", MSG(req), &agentv1__list_agents_response__descriptor, &reply,
                         e));
         const Agentv1__ListAgentsResponse *page = (const Agentv1__ListAgentsResponse *)reply;
-        Types__Agent **more = cs_arena_alloc(s->arena, (all->n_agents + page->n_agents + 1) * sizeof *more);
-        if (more == NULL)
-            return cs_nomem(e);
-        memcpy(more, all->agents, all->n_agents * sizeof *more);
-        memcpy(more + all->n_agents, page->agents, page->n_agents * sizeof *more);
-        all->agents = more;
-        all->n_agents += page->n_agents;
+        for (size_t i = 0; i < page->n_agents; i++)
+            if (cs_vec_push(&got, page->agents[i]) != CS_OK)
+                return cs_nomem(e);
         req.page_token = page->next_page_token;
     } while (req.page_token[0] != '\0');
-    return CS_OK;
+    all->n_agents = got.len;
+    all->agents = got.len > 0 ? cs_arena_memdup(s->arena, got.at, got.len * sizeof *all->agents) : NULL;
+    return all->agents != NULL || got.len == 0 ? CS_OK : cs_nomem(e);
 }
 
 static cs_code run_list(struct cli_env *env, void *opts, struct cs_err *e)
@@ -257,9 +257,7 @@ static cs_code run_list(struct cli_env *env, void *opts, struct cs_err *e)
     struct filter_opts *o = opts;
     CS_AUTO(cli_session) s = NULL;
     CS_TRY(cli_session_open(CLI_SERVER, &o->common, &s, e));
-    Types__Agent *none[1] = {NULL};
     Agentv1__ListAgentsResponse all = AGENTV1__LIST_AGENTS_RESPONSE__INIT;
-    all.agents = none;
     CS_TRY(list_agents(s, o, &all, e));
     if (o->common.output.json)
         return cli_print_json(env, MSG(all), e);

@@ -137,7 +137,7 @@ static cs_code list_entries(struct cli_session *s, const struct show_opts *o,
         req.page_token = page->next_page_token;
     } while (req.page_token[0] != '\0');
     all->n_entries = got.len;
-    all->entries = cs_arena_memdup(s->arena, got.at, got.len * sizeof *all->entries);
+    all->entries = got.len > 0 ? cs_arena_memdup(s->arena, got.at, got.len * sizeof *all->entries) : NULL;
     return all->entries != NULL || got.len == 0 ? CS_OK : cs_nomem(e);
 }
 
