@@ -103,7 +103,8 @@ static cs_code check_plain(struct cs_slice name, struct cs_err *e)
         return cs_fail(e, CS_INVALID, "empty or only whitespace");
     if (name.data[name.len - 1] == '.')
         return cs_fail(e, CS_INVALID, "domain ends with dot");
-    if (name.len > 253)
+    /* Go lets a NUL pass; to us it would be the end of the common name made from this */
+    if (name.len > 253 || memchr(name.data, 0, name.len) != NULL)
         return bad_label(name, e);
     for (struct cs_slice rest = name; rest.len > 0;) {
         const uint8_t *dot = memchr(rest.data, '.', rest.len);

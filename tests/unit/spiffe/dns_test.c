@@ -54,6 +54,7 @@ static void names(void **state)
     static const char *const puny[] = {"xn--", "xn--a", "xn---", "xn--mnchen-3ya-.de", "xn--99999999999999"};
     for (size_t i = 0; i < sizeof puny / sizeof puny[0]; i++)
         assert_int_equal(spiffe_dns_name_check(cs_slice_str(puny[i]), NULL), CS_INVALID);
+    assert_int_equal(spiffe_dns_name_check(S("a\0b"), NULL), CS_INVALID);
     char name[300];
     memset(name, 'a', sizeof name);
     assert_int_equal(spiffe_dns_name_check(cs_slice_of(name, 63), NULL), CS_OK);
