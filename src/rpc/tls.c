@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "rpc/io.h"
+#include "rpc/tls_provider.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -73,8 +74,10 @@ static cs_code use_chain(SSL_CTX *ctx, const struct cs_slice *chain, size_t coun
 {
     for (size_t i = 0; i < count; i++) {
         const unsigned char *p = chain[i].data;
-        X509 *x = d2i_X509(NULL, &p, (long)chain[i].len);
-        if (x == NULL || p != chain[i].data + chain[i].len) {
+        X509 *x = X509_new_ex(rpc_tls_libctx(), NULL);
+        if (x == NULL)
+            return cs_nomem(e);
+        if (d2i_X509(&x, &p, (long)chain[i].len) == NULL || p != chain[i].data + chain[i].len) {
             X509_free(x);
             return tls_err(e, "unable to parse certificate");
         }
@@ -92,7 +95,7 @@ static cs_code new_ctx(const SSL_METHOD *method, const struct cs_slice *chain, s
                        SSL_CTX **out, struct cs_err *e)
 {
     *out = NULL;
-    SSL_CTX *ctx = SSL_CTX_new(method);
+    SSL_CTX *ctx = SSL_CTX_new_ex(rpc_tls_libctx(), NULL, method);
     if (ctx == NULL)
         return cs_nomem(e);
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
