@@ -152,7 +152,9 @@ cs_code api_authorize(struct api_call *c, struct cs_err *e)
     }
     struct cs_err denied;
     (void)cs_fail(&denied, CS_DENIED, "authorization denied for method %s", rpc_call_method(c->rpc)->path);
+    *e = denied;
+    api_status_error(&denied);
     if (api_may_log(c))
         API_LOG(c, CS_LOG_ERROR, "Failed to authenticate caller", KV_ERR(&denied));
-    return cs_fail(e, CS_DENIED, "%s", denied.text);
+    return CS_DENIED;
 }

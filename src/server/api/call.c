@@ -77,6 +77,20 @@ bool api_may_log(struct api_call *c)
     return false;
 }
 
+void api_status_error(struct cs_err *e)
+{
+    struct cs_err plain = *e;
+    (void)cs_fail(e, plain.code, "rpc error: code = %s desc = %s", cs_code_name(plain.code), plain.text);
+}
+
+/* SPIRE's datastore and limiter make status errors, which log with their code; other causes are plain. */
+static bool logs_as_status(cs_code code, const struct cs_err *cause)
+{
+    if (cause->code == CS_UNKNOWN || cause->code == CS_INTERNAL || cause->code == CS_OK)
+        return false;
+    return code == CS_EXHAUSTED || strncmp(cause->text, "datastore-", strlen("datastore-")) == 0;
+}
+
 static void log_failure(struct api_call *c, cs_code code, const char *msg, const struct cs_err *cause)
 {
     if (!api_may_log(c))
@@ -89,10 +103,14 @@ static void log_failure(struct api_call *c, cs_code code, const char *msg, const
         if (line[0] >= 'a' && line[0] <= 'z')
             line[0] = (char)(line[0] - 'a' + 'A');
     }
-    if (cause != NULL && code != CS_NOT_FOUND)
-        API_LOG(c, CS_LOG_ERROR, line, KV_ERR(cause));
-    else
+    if (cause == NULL || code == CS_NOT_FOUND) {
         api_log(c, CS_LOG_ERROR, line, NULL, 0);
+        return;
+    }
+    struct cs_err shown = *cause;
+    if (logs_as_status(code, cause))
+        api_status_error(&shown);
+    API_LOG(c, CS_LOG_ERROR, line, KV_ERR(&shown));
 }
 
 cs_code api_fail(struct api_call *c, struct cs_err *e, cs_code code, const char *msg)

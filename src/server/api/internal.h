@@ -149,6 +149,8 @@ void api_log(const struct api_call *c, enum cs_level level, const char *msg, con
  * of the same key. */
 void api_field(struct api_call *c, struct cs_kv kv);
 
+/* Put Go's text of a status error in front: "rpc error: code = NotFound desc = ...". For log fields. */
+void api_status_error(struct cs_err *e);
 /* False when callers from the network have caused too many lines this second. */
 bool api_may_log(struct api_call *c);
 

@@ -87,7 +87,7 @@ cs_code api_new(const struct api_config *cfg, struct api **out, struct cs_err *e
     pthread_mutex_init(&a->store_lock, NULL);
     a->cfg = *cfg;
     a->td = cs_slice_str(cfg->trust_domain);
-    a->log = cs_log_sub(cfg->log, "endpoints");
+    a->log = cs_log_sub(cfg->log, "api");
     list_services(a);
     cs_code code = build(a, e);
     if (code != CS_OK) {

@@ -33,7 +33,7 @@ struct api_config {
     struct bundlestore *bundles;
     struct catalog *catalog; /* node attestors */
     const struct cs_clock *clock;
-    struct cs_log log;            /* fields subsystem_name=api are added here */
+    struct cs_log log;            /* subsystem_name=api is added here */
     const char *const *admin_ids; /* SPIFFE IDs of `admin_ids`; may be NULL */
     size_t admin_id_count;
     bool limit_attestation;            /* ratelimit.attestation */

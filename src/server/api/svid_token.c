@@ -183,6 +183,12 @@ static cs_code new_wit(struct api_call *c, const Svidv1__NewWITSVIDParams *p, st
         return api_fail_cause(c, e, CS_INVALID, "malformed public key");
     if (check_wit_key(p, key, e) != CS_OK)
         return api_fail_cause(c, e, CS_INVALID, "invalid signing algorithm or key type");
+    struct cs_slice td = entry_trust_domain(en), path = entry_spiffe_path(en);
+    const char *id = cs_arena_printf(c->arena, "spiffe://%.*s%.*s", (int)td.len, (const char *)td.data,
+                                     (int)path.len, (const char *)path.data);
+    if (id == NULL)
+        return cs_nomem(e);
+    api_field(c, KV("spiffe_id", id));
     (void)cs_fail(e, CS_INTERNAL, "WIT key is not available for signing");
     return api_fail_cause(c, e, CS_INTERNAL, "failed to sign WIT-SVID");
 }
@@ -199,8 +205,10 @@ cs_code svid_batch_new_wit(struct rpc_call *call, void *service, struct cs_slice
     cs_code code = api_limit(c, req->n_params, e);
     if (code != CS_OK)
         return api_limit_failed(c, code, "rejecting request due to certificate signing rate limiting", e);
+    size_t fields = c->field_count;
     for (size_t i = 0; i < req->n_params; i++) {
         struct cs_err st = api_ok();
+        c->field_count = fields;
         struct cs_buf result CS_CLEANUP(cs_buf_free) = {0};
         if (new_wit(c, req->params[i], &st) == CS_OK)
             st = api_ok();
