@@ -62,8 +62,19 @@ void rpc_call_drop_out(struct rpc_call *call)
     pthread_mutex_unlock(&call->lock);
 }
 
+/* One response always fits an idle connection; a peer that asks much and reads nothing gets no more. */
+static bool fits(const struct rpc_call *call, size_t len)
+{
+    size_t waiting = atomic_load(&call->conn->send_bytes);
+    return waiting == 0 || waiting + len + RPC_FRAME_HEAD <= call->conn->lane->server->cfg.conn_queue;
+}
+
 bool rpc_call_set_status(struct rpc_call *call, cs_code code, const char *text, struct cs_buf *last)
 {
+    if (last != NULL && code == CS_OK && !fits(call, last->len)) {
+        code = CS_EXHAUSTED;
+        text = "too many bytes of responses are waiting";
+    }
     char *copy = code != CS_OK && text != NULL && text[0] != '\0' ? cs_strdup(text) : NULL;
     pthread_mutex_lock(&call->lock);
     bool mine = !call->finished;

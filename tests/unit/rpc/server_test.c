@@ -538,7 +538,107 @@ static void test_client_free(void **state)
     still_serves();
 }
 
+/* --- Limits --- */
+
+static int setup_limits(void **state)
+{
+    (void)state;
+    fx_up(&fx, &(struct rpc_server_config){.io_threads = 1,
+                                           .workers = 1,
+                                           .max_connections = 3,
+                                           .max_streams = 2,
+                                           .stream_queue = 1000,
+                                           .conn_queue = 100000,
+                                           .max_conn_idle_ns = 150 * CS_NS_PER_MS});
+    return 0;
+}
+
+/* A connection nobody uses gets a GOAWAY, then the end. */
+static void test_idle(void **state)
+{
+    (void)state;
+    struct cs_buf b = {0}, in = {0};
+    preface(&b);
+    int fd = raw_unix();
+    assert_true(converse(fd, &b, &in, 0xff));
+    assert_int_equal(goaway_code(&in), 0);
+    close(fd);
+    cs_buf_free(&b);
+    cs_buf_free(&in);
+    still_serves();
+}
+
+static void test_max_connections(void **state)
+{
+    (void)state;
+    int fds[3];
+    for (int i = 0; i < 3; i++)
+        fds[i] = raw_unix();
+    struct cs_buf b = {0}, in = {0};
+    int fd = raw_unix();
+    assert_true(converse(fd, &b, &in, 0xff));
+    assert_int_equal(in.len, 0);
+    close(fd);
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
+    cs_buf_free(&b);
+    cs_buf_free(&in);
+    char out[600];
+    for (int i = 0; i < 1000 && fx_call(fx.client, "Inline", "x", out, sizeof out) != CS_OK; i++)
+        usleep(1000);
+    still_serves();
+}
+
+/* The client waits for its turn when the server takes few streams. */
+static void *five_calls(void *arg)
+{
+    struct blocked *b = arg;
+    for (int i = 0; i < 5 && b->code == CS_OK; i++)
+        b->code = fx_call(b->c, i % 2 ? "Inline" : "Worker", "x", b->out, sizeof b->out);
+    return NULL;
+}
+static void test_max_streams(void **state)
+{
+    (void)state;
+    struct blocked b[10] = {0};
+    pthread_t t[10];
+    for (int i = 0; i < 10; i++) {
+        b[i].c = fx.client;
+        pthread_create(&t[i], NULL, five_calls, &b[i]);
+    }
+    for (int i = 0; i < 10; i++) {
+        pthread_join(t[i], NULL);
+        assert_string_equal(b[i].out, "x");
+        assert_int_equal(b[i].code, CS_OK);
+    }
+}
+
+/* A response larger than the queue goes through alone; stream messages beyond it do not. */
+static void test_queues(void **state)
+{
+    (void)state;
+    struct cs_err e = {0};
+    struct cs_buf out = {0};
+    struct rpc_stream *s = NULL;
+    bool end = false;
+    assert_int_equal(rpc_client_unary(fx.client, "/test.Echo/Inline", cs_slice_str("big:1000000"), &out, NULL,
+                                      0, 0, NULL, &e),
+                     CS_OK);
+    assert_int_equal(out.len, 1000000);
+    assert_int_equal(rpc_stream_open(fx.client, "/test.Echo/Count", NULL, 0, 0, &s, &e), CS_OK);
+    assert_int_equal(rpc_stream_send(s, cs_slice_str("100:600"), &e), CS_OK);
+    cs_code code;
+    int n = 0;
+    while ((code = rpc_stream_recv(s, &out, &end, -1, NULL, &e)) == CS_OK && !end)
+        n++;
+    assert_int_equal(code, CS_EXHAUSTED);
+    assert_int_equal(n, 1);
+    rpc_stream_free(s);
+    cs_buf_free(&out);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define L(fn) cmocka_unit_test_setup_teardown(fn, setup_limits, teardown)
 
 int main(void)
 {
@@ -546,7 +646,8 @@ int main(void)
         T(test_floods),        T(test_garbage),       T(test_silent),      T(test_refusals),
         T(test_large_headers), T(test_tls_keys),      T(test_tls_refused), T(test_dial_errors),
         T(test_deaf_server),   T(test_listen_errors), T(test_client_free), T(test_drain),
-        T(test_restart),       T(test_hard_stop),
+        T(test_restart),       T(test_hard_stop),     L(test_idle),        L(test_max_connections),
+        L(test_max_streams),   L(test_queues),
     };
     return cmocka_run_group_tests_name("rpc/server", tests, NULL, NULL);
 }
