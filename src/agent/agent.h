@@ -46,6 +46,7 @@ struct agent {
     enum agent_config_rebootstrap rebootstrap_mode;
 
     struct agent_self self;
+    struct agent_sync_state sync;
     struct spiffe_bundle *bundle;   /* of the own trust domain, as last synced */
     struct cs_map *raw_bundles;     /* trust domain -> struct cs_buf: as the server sent them */
     struct agent_cache *cache;      /* any thread */

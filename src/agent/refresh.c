@@ -10,6 +10,9 @@
 #include "base/text.h"
 #include "spiffe/x509svid.h"
 
+/* Entries changed in one round after which memory is given back to the kernel. */
+#define TRIM_AFTER 1000
+
 /* --- Bundles --- */
 
 /* The bundles of one round; zero-initialise. */
@@ -280,11 +283,15 @@ cs_code agent_refresh(struct agent *a, struct agent_failure *failure, struct cs_
     CS_CLEANUP(agent_sync_free) struct agent_sync s = {0};
     CS_CLEANUP(bundle_set_free) struct bundle_set set = {0};
     if (a->cfg->use_sync_authorized_entries)
-        CS_TRY(agent_api_sync_entries(a->link, &a->mlog, a->cache, &s, failure, e));
+        CS_TRY(agent_api_sync_entries(a->link, &a->mlog, a->cache, &a->sync, &s, failure, e));
     else
-        CS_TRY(agent_api_fetch_entries(a->link, &a->mlog, a->cache, &s, failure, e));
+        CS_TRY(agent_api_fetch_entries(a->link, &a->mlog, a->cache, &a->sync, &s, failure, e));
     CS_TRY(fetch_bundles(a, &s, &set, failure, e));
-    return apply(a, &s, &set, e);
+    CS_TRY(apply(a, &s, &set, e));
+    a->sync.mark = s.mark;
+    if (s.changed.len + s.removed.len > TRIM_AFTER)
+        cs_mem_trim();
+    return CS_OK;
 }
 
 /* --- SVIDs --- */

@@ -17,18 +17,26 @@
 struct agent_sync {
     struct cs_vec changed; /* struct agent_entry *, referenced */
     struct cs_vec removed; /* char *, owned */
-    size_t total;          /* entries there are then */
+    uint64_t mark;         /* to be remembered once this is in the cache */
+};
+/* What one round remembers for the next; zero-initialise. */
+struct agent_sync_state {
+    uint64_t mark; /* keyed hash of the revisions last applied; 0: none */
 };
 void agent_sync_free(struct agent_sync *s); /* zeroes; for CS_CLEANUP too */
 
-/* Asks for revisions, then for those entries that are new or of another revision (SyncAuthorizedEntries). */
+/* Asks for revisions, then for those entries that are new or of another revision (SyncAuthorizedEntries).
+ * When the revisions are those of the round before nothing else is looked at; the caller sets state->mark
+ * after it applied what it got. */
 CS_CHECKED cs_code agent_api_sync_entries(struct agent_link *l, const struct cs_log *log,
-                                          const struct agent_cache *cache, struct agent_sync *out,
-                                          struct agent_failure *failure, struct cs_err *e);
+                                          const struct agent_cache *cache, struct agent_sync_state *state,
+                                          struct agent_sync *out, struct agent_failure *failure,
+                                          struct cs_err *e);
 /* The same by fetching all entries (GetAuthorizedEntries). */
 CS_CHECKED cs_code agent_api_fetch_entries(struct agent_link *l, const struct cs_log *log,
-                                           const struct agent_cache *cache, struct agent_sync *out,
-                                           struct agent_failure *failure, struct cs_err *e);
+                                           const struct agent_cache *cache, struct agent_sync_state *state,
+                                           struct agent_sync *out, struct agent_failure *failure,
+                                           struct cs_err *e);
 
 /* The packed types.Bundle of the agent's own trust domain (NULL) or of a federated one. CS_NOT_FOUND. */
 CS_CHECKED cs_code agent_api_get_bundle(struct agent_link *l, const struct cs_log *log,

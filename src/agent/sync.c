@@ -19,7 +19,10 @@ struct round {
     const struct agent_cache *cache;
     struct agent_sync *out;
     struct agent_failure *failure;
-    struct cs_map *seen;  /* entry IDs that are still ours; the values mean nothing */
+    struct cs_map *seen; /* entry IDs that are still ours; the values mean nothing */
+    struct agent_sync_state *state;
+    uint64_t mark; /* of this round's revisions; 0: there were none */
+    bool unchanged;
     struct cs_vec wanted; /* char *: IDs to ask for, owned */
 };
 
@@ -133,27 +136,139 @@ static cs_code receive(struct round *r, struct cs_arena *a, Entryv1__SyncAuthori
     return CS_OK;
 }
 
+/* --- Telling early that nothing changed --- */
+
+/* What a page of revisions says on its outermost level, without unpacking it: a round in which nothing
+ * changed should cost little, and it is most of them. false: it is not one, or broken; unpacking it tells. */
+struct page_sketch {
+    size_t revisions;
+    bool entries, more;
+};
+
+static bool read_varint(struct cs_rd *r, uint64_t *out)
+{
+    *out = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+        uint8_t b;
+        if (!cs_rd_u8(r, &b))
+            return false;
+        *out |= (uint64_t)(b & 0x7f) << shift;
+        if ((b & 0x80) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool sketch_page(struct cs_slice packed, struct page_sketch *out)
+{
+    struct cs_rd r = cs_rd_of(packed);
+    *out = (struct page_sketch){0};
+    while (cs_rd_left(&r) > 0) {
+        uint64_t tag;
+        uint64_t n;
+        struct cs_slice skipped;
+        if (!read_varint(&r, &tag) || !read_varint(&r, &n))
+            return false;
+        if (tag == (3 << 3 | 0)) {
+            out->more = n != 0;
+            continue;
+        }
+        if ((tag != (1 << 3 | 2) && tag != (2 << 3 | 2)) || n > cs_rd_left(&r) ||
+            !cs_rd_bytes(&r, n, &skipped))
+            return false;
+        out->revisions += tag == (1 << 3 | 2);
+        out->entries |= tag == (2 << 3 | 2);
+    }
+    return true;
+}
+
 /* All pages of revisions; a first answer without any has the entries themselves. *page is the server's page
  * size, 0 when there is nothing more to ask. */
-static cs_code receive_revisions(struct round *r, size_t *page, struct cs_err *e)
+static cs_code take_page(struct round *r, struct cs_slice packed, bool first, size_t *page, struct cs_err *e)
 {
-    *page = 0;
     CS_AUTO(cs_arena) a = cs_arena_new(64 * 1024, 0);
+    ProtobufCMessage *m = NULL;
     if (a == NULL)
         return cs_nomem(e);
-    for (bool first = true, more = true; more; first = false) {
-        Entryv1__SyncAuthorizedEntriesResponse *m = NULL;
-        cs_arena_reset(a);
-        CS_TRY(receive(r, a, &m, e));
-        if (first && m->n_entry_revisions == 0)
-            return take_entries(r, m->entries, m->n_entries, e);
-        if (m->n_entries > 0)
-            return cs_fail(e, CS_INTERNAL, "unexpected entry in response receiving entry revisions");
-        for (size_t i = 0; i < m->n_entry_revisions; i++)
-            CS_TRY(take_revision(r, m->entry_revisions[i], e));
-        if (first)
-            *page = m->n_entry_revisions;
-        more = m->more;
+    CS_TRY(proto_unpack(a, &entryv1__sync_authorized_entries_response__descriptor, packed, &m, e));
+    const Entryv1__SyncAuthorizedEntriesResponse *resp = (void *)m;
+    if (first && resp->n_entry_revisions == 0)
+        return take_entries(r, resp->entries, resp->n_entries, e);
+    if (resp->n_entries > 0)
+        return cs_fail(e, CS_INTERNAL, "unexpected entry in response receiving entry revisions");
+    for (size_t i = 0; i < resp->n_entry_revisions; i++)
+        CS_TRY(take_revision(r, resp->entry_revisions[i], e));
+    if (first)
+        *page = resp->n_entry_revisions;
+    return CS_OK;
+}
+
+/* Pages as they came, one behind the other; ends[i] is where the i-th ends. */
+struct pages {
+    struct cs_buf bytes;
+    size_t *ends;
+    size_t count, revisions;
+};
+
+static void pages_free(struct pages *p)
+{
+    cs_buf_free(&p->bytes);
+    cs_free(p->ends);
+}
+
+static cs_code keep_page(struct pages *p, struct cs_slice packed, const struct page_sketch *sketch,
+                         struct cs_err *e)
+{
+    size_t *grown = cs_realloc(p->ends, (p->count + 1) * sizeof *grown);
+    if (grown == NULL)
+        return cs_nomem(e);
+    p->ends = grown;
+    cs_buf_add_slice(&p->bytes, packed);
+    p->ends[p->count++] = p->bytes.len;
+    p->revisions += sketch->revisions;
+    return cs_buf_ok(&p->bytes) ? CS_OK : cs_nomem(e);
+}
+
+static cs_code receive_pages(struct round *r, struct pages *p, struct cs_err *e)
+{
+    for (bool more = true; more;) {
+        CS_CLEANUP(cs_buf_free) struct cs_buf packed = {0};
+        struct page_sketch sketch;
+        bool end = false;
+        CS_TRY(agent_link_recv(r->stream, &packed, &end, r->failure, e));
+        if (end)
+            return cs_fail(e, CS_INTERNAL, "failed to receive entry revision page from server: EOF");
+        if (!sketch_page(cs_buf_slice(&packed), &sketch))
+            return cs_fail(e, CS_INTERNAL, "malformed entry revision page from server");
+        CS_TRY(keep_page(p, cs_buf_slice(&packed), &sketch, e));
+        more = sketch.more && sketch.revisions > 0;
+    }
+    return CS_OK;
+}
+
+/* True when the pages are those of the last round, and all that they name is in the cache. */
+static bool same_as_before(const struct round *r, const struct pages *p, uint64_t mark)
+{
+    return r->state->mark != 0 && mark == r->state->mark && p->revisions > 0 &&
+           p->revisions == agent_cache_entry_count(r->cache);
+}
+
+static cs_code receive_revisions(struct round *r, size_t *page, struct cs_err *e)
+{
+    CS_CLEANUP(pages_free) struct pages p = {0};
+    *page = 0;
+    CS_TRY(receive_pages(r, &p, e));
+    r->mark = cs_hash(cs_buf_slice(&p.bytes));
+    r->unchanged = same_as_before(r, &p, r->mark);
+    if (r->unchanged)
+        return CS_OK;
+    r->seen = cs_map_new(NULL);
+    if (r->seen == NULL)
+        return cs_nomem(e);
+    size_t at = 0;
+    for (size_t i = 0; i < p.count; i++) {
+        CS_TRY(take_page(r, cs_slice_of(p.bytes.data + at, p.ends[i] - at), i == 0, page, e));
+        at = p.ends[i];
     }
     return CS_OK;
 }
@@ -200,10 +315,11 @@ static cs_code request_wanted(struct round *r, size_t page, struct cs_err *e)
 static cs_code find_removed(struct round *r, struct cs_err *e)
 {
     const struct agent_entry *en;
+    if (r->unchanged)
+        return CS_OK;
     for (size_t it = 0; (en = agent_cache_next(r->cache, &it)) != NULL;)
         if (cs_map_get_str(r->seen, en->id) == NULL)
             CS_TRY(push_string(&r->out->removed, en->id, e));
-    r->out->total = cs_map_len(r->seen);
     return CS_OK;
 }
 
@@ -225,6 +341,9 @@ static cs_code fetch_round(struct agent_link *l, struct round *r, struct cs_err 
     CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
     if (a == NULL)
         return cs_nomem(e);
+    r->seen = cs_map_new(NULL);
+    if (r->seen == NULL)
+        return cs_nomem(e);
     Types__EntryMask mask = entry_mask();
     Entryv1__GetAuthorizedEntriesRequest req = ENTRYV1__GET_AUTHORIZED_ENTRIES_REQUEST__INIT;
     req.output_mask = &mask;
@@ -238,19 +357,21 @@ static cs_code fetch_round(struct agent_link *l, struct round *r, struct cs_err 
 
 static cs_code run_round(cs_code (*round_fn)(struct agent_link *l, struct round *r, struct cs_err *e),
                          struct agent_link *l, const struct cs_log *log, const struct agent_cache *cache,
-                         struct agent_sync *out, struct agent_failure *failure, struct cs_err *e)
+                         struct agent_sync_state *state, struct agent_sync *out,
+                         struct agent_failure *failure, struct cs_err *e)
 {
     struct cs_err local;
     e = e != NULL ? e : &local;
     *failure = (struct agent_failure){0};
     *out = (struct agent_sync){0};
     CS_CLEANUP(round_free)
-    struct round r = {.log = log, .cache = cache, .out = out, .failure = failure, .seen = cs_map_new(NULL)};
-    if (r.seen == NULL)
-        return cs_nomem(e);
+    struct round r = {.log = log, .cache = cache, .out = out, .failure = failure, .state = state};
     cs_code rc = round_fn(l, &r, e);
-    if (rc == CS_OK)
+    state->mark = 0;
+    if (rc == CS_OK) {
+        out->mark = r.mark;
         return CS_OK;
+    }
     agent_sync_free(out);
     cs_log_error(log, "Failed to fetch authorized entries", KV_ERR(e));
     (void)cs_wrap(e, "failed to fetch authorized entries");
@@ -258,15 +379,15 @@ static cs_code run_round(cs_code (*round_fn)(struct agent_link *l, struct round 
 }
 
 cs_code agent_api_sync_entries(struct agent_link *l, const struct cs_log *log,
-                               const struct agent_cache *cache, struct agent_sync *out,
-                               struct agent_failure *failure, struct cs_err *e)
+                               const struct agent_cache *cache, struct agent_sync_state *state,
+                               struct agent_sync *out, struct agent_failure *failure, struct cs_err *e)
 {
-    return run_round(sync_round, l, log, cache, out, failure, e);
+    return run_round(sync_round, l, log, cache, state, out, failure, e);
 }
 
 cs_code agent_api_fetch_entries(struct agent_link *l, const struct cs_log *log,
-                                const struct agent_cache *cache, struct agent_sync *out,
-                                struct agent_failure *failure, struct cs_err *e)
+                                const struct agent_cache *cache, struct agent_sync_state *state,
+                                struct agent_sync *out, struct agent_failure *failure, struct cs_err *e)
 {
-    return run_round(fetch_round, l, log, cache, out, failure, e);
+    return run_round(fetch_round, l, log, cache, state, out, failure, e);
 }
