@@ -348,10 +348,7 @@ static cs_code first_message(struct rpc_call *call, struct attest *s, struct cs_
         return begin(call, s, msg, e);
     if (code != API_LATER)
         return api_limit_failed(c, code, "rejecting request due to attest agent rate limiting", e);
-    const void *copy = cs_arena_memdup(c->arena, msg.data, msg.len);
-    if (copy == NULL)
-        return cs_nomem(e);
-    c->waiting = cs_slice_of(copy, msg.len);
+    CS_TRY(api_keep_request(c, msg, e));
     s->waiting = true;
     return api_wait(c, begin_later, e);
 }

@@ -221,7 +221,8 @@ static cs_code wait_in_line(struct sync *s, struct cs_slice msg, struct cs_err *
     if (l == NULL)
         return cs_nomem(e);
     *l = (struct line){.len = msg.len};
-    memcpy(l->data, msg.data, msg.len);
+    if (msg.len > 0)
+        memcpy(l->data, msg.data, msg.len);
     *s->last = l;
     s->last = &l->next;
     s->line_bytes += msg.len;

@@ -129,6 +129,8 @@ static inline cs_code api_unpack(struct api_call *c, const ProtobufCMessageDescr
 CS_CHECKED cs_code api_limit(struct api_call *c, size_t count, struct cs_err *e);
 cs_code api_limit_failed(struct api_call *c, cs_code code, const char *msg, struct cs_err *e);
 extern const struct rpc_stream_ops api_limited_ops;
+/* Copy the request to c->waiting for when the handler is run again. */
+CS_CHECKED cs_code api_keep_request(struct api_call *c, struct cs_slice msg, struct cs_err *e);
 /* Run fn on the call's executor after c->wait_ns. CS_EXHAUSTED when too many calls wait already. */
 CS_CHECKED cs_code api_wait(struct api_call *c, void (*fn)(struct rpc_call *call, void *service, void *state),
                             struct cs_err *e);

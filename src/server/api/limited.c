@@ -35,14 +35,21 @@ cs_code api_limit_failed(struct api_call *c, cs_code code, const char *msg, stru
     return code == API_LATER ? code : api_fail_cause(c, e, code, msg);
 }
 
+cs_code api_keep_request(struct api_call *c, struct cs_slice msg, struct cs_err *e)
+{
+    c->waiting = (struct cs_slice){0};
+    if (msg.len == 0)
+        return CS_OK;
+    const void *copy = cs_arena_memdup(c->arena, msg.data, msg.len);
+    c->waiting = cs_slice_of(copy, msg.len);
+    return copy != NULL ? CS_OK : cs_nomem(e);
+}
+
 static void run_again(struct rpc_call *call, void *service, void *state);
 
 static cs_code wait_turn(struct api_call *c, struct cs_slice msg, struct cs_err *e)
 {
-    const void *copy = cs_arena_memdup(c->arena, msg.data, msg.len);
-    if (copy == NULL && msg.len > 0)
-        return cs_nomem(e);
-    c->waiting = cs_slice_of(copy, msg.len);
+    CS_TRY(api_keep_request(c, msg, e));
     return api_wait(c, run_again, e);
 }
 

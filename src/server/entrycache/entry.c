@@ -105,7 +105,8 @@ cs_code entry_new(struct cs_slice wire, struct entry **out, struct cs_err *e)
     if (en == NULL)
         return cs_nomem(e);
     *en = (struct entry){.refs = 1, .wire_len = (uint32_t)wire.len};
-    memcpy(en->wire, wire.data, wire.len);
+    if (wire.len > 0)
+        memcpy(en->wire, wire.data, wire.len);
     if (!scan(en))
         return cs_fail(e, CS_INVALID, "malformed entry");
     *out = CS_MOVE(en);
