@@ -225,9 +225,11 @@ void rpc_call_end_in(struct rpc_call *call)
 
 /* --- End --- */
 
-static void linger(struct rpc_call *call)
+/* A finished stream may stay as long as its rest is being read. */
+void rpc_call_linger(struct rpc_call *call)
 {
     int64_t when = cs_mono_ns(&cs_clock_system) + RPC_LINGER_NS;
+    call->linger_queued = rpc_call_queued(call);
     if (rpc_timer_set(&call->conn->lane->timers, &call->timer, when) != CS_OK)
         (void)nghttp2_submit_rst_stream(call->conn->io.h2, 0, call->stream, NGHTTP2_CANCEL);
 }
@@ -240,7 +242,7 @@ void rpc_call_abort(struct rpc_call *call, cs_code code, const char *text)
         rpc_exec_close(call, true);
     }
     if (call->stream != 0) {
-        linger(call);
+        rpc_call_linger(call);
         rpc_call_pump(call);
     }
 }
@@ -255,6 +257,10 @@ static void on_timer(struct rpc_timer *t)
     pthread_mutex_unlock(&call->lock);
     if (!finished) {
         rpc_call_abort(call, CS_DEADLINE, "context deadline exceeded");
+        return;
+    }
+    if (call->deadline == INT64_MAX && rpc_call_queued(call) < call->linger_queued) {
+        rpc_call_linger(call);
         return;
     }
     (void)nghttp2_submit_rst_stream(call->conn->io.h2, 0, call->stream, NGHTTP2_CANCEL);

@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+#define LINGER_ABOVE (64u * 1024) /* less than this goes out with what any peer lets us send */
+
 #define STATIC_NV(n, v)                                                                                      \
     {                                                                                                        \
         (uint8_t *)(n), (uint8_t *)(v), sizeof(n) - 1, sizeof(v) - 1,                                        \
@@ -296,5 +298,7 @@ void rpc_call_pump(struct rpc_call *call)
     }
     if (r != 0 && r != NGHTTP2_ERR_INVALID_ARGUMENT)
         (void)nghttp2_submit_rst_stream(call->conn->io.h2, 0, call->stream, NGHTTP2_INTERNAL_ERROR);
+    if (finished && call->timer.pos == 0 && rpc_call_queued(call) > LINGER_ABOVE)
+        rpc_call_linger(call);
     rpc_io_flush(&call->conn->io);
 }

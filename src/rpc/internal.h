@@ -23,8 +23,9 @@
 #define RPC_MAX_HEADER_LIST (64u * 1024) /* bytes of one request's headers */
 #define RPC_STREAM_WINDOW (256u * 1024)  /* bytes a stream may have on its way to a handler */
 #define RPC_CONN_WINDOW (1024u * 1024)
-#define RPC_CONN_RECV_LIMIT (32u * 1024 * 1024) /* bytes of unfinished and waiting messages per connection   \
-                                                 */
+#define RPC_CONN_RECV_LIMIT                                                                                  \
+    (32u * 1024 * 1024) /* bytes of unfinished and waiting messages per connection                           \
+                         */
 #define RPC_SERVER_RECV_LIMIT (512u * 1024 * 1024) /* and of all connections together */
 #define RPC_RESET_BURST 200                        /* stream resets by the peer: at once, */
 #define RPC_RESET_RATE 50                          /* and per second */
@@ -143,6 +144,7 @@ struct rpc_call {
     struct cs_buf request;         /* [loop] of a unary call, until it is dispatched */
     size_t recv_held;              /* [loop] counted in conn->recv_bytes */
     size_t withheld;               /* [loop] received but not given back to the peer's window */
+    size_t linger_queued;          /* [loop] bytes left when the wait for the peer began */
     size_t header_bytes;           /* [loop] */
     size_t out_off;                /* [loop] bytes of the first message already sent, with prefix */
     bool dispatched, headers_sent, deferred, half_closed, got_request; /* [loop] */
@@ -181,6 +183,7 @@ void rpc_call_end_in(struct rpc_call *call);                               /* [l
 void rpc_call_gone(struct rpc_call *call, cs_code code, const char *text); /* [loop] no stream any more */
 /* End with a status whatever the handler thinks; what is queued is dropped. */
 void rpc_call_abort(struct rpc_call *call, cs_code code, const char *text); /* [loop] */
+void rpc_call_linger(struct rpc_call *call);                                /* [loop] */
 void rpc_call_live_end(struct rpc_server *s);
 
 /* call_out.c */

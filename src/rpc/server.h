@@ -84,9 +84,9 @@ const char *rpc_conn_address(const struct rpc_conn *conn);                /* "12
 const char *rpc_conn_ip(const struct rpc_conn *conn);                     /* "127.0.0.1"; "" for Unix */
 /* DER of the client's certificates, leaf first; count 0 without client certificate. */
 const struct cs_slice *rpc_conn_peer_chain(const struct rpc_conn *conn, size_t *count);
-/* One pointer per connection for the upper layer (set by verify_client or the first call); its
- * destructor runs when the connection goes. Calls of one connection may run on several threads: use
- * what it points to as immutable or locked. */
+/* One pointer per connection for the upper layer (set by verify_client or accept_unix); its
+ * destructor runs when the connection and its last call are gone, on any thread. Calls of one
+ * connection may run on several threads: use what it points to as immutable or locked. */
 void *rpc_conn_data(const struct rpc_conn *conn);
 
 /* --- Server --- */
