@@ -66,7 +66,7 @@ func sel(s ...string) (out []*types.Selector) {
 func (d *diff) bundles() {
 	client := func(s *side) bundlev1.BundleClient { return bundlev1.NewBundleClient(s.admin) }
 	all := &types.BundleMask{X509Authorities: true, JwtAuthorities: true, RefreshHint: true, SequenceNumber: true}
-	for name, mask := range map[string]*types.BundleMask{"all": nil, "none": {}, "jwt": {JwtAuthorities: true}, "hint": {RefreshHint: true}} {
+	for name, mask := range sorted(map[string]*types.BundleMask{"all": nil, "none": {}, "jwt": {JwtAuthorities: true}, "hint": {RefreshHint: true}}) {
 		d.call("GetBundle mask "+name, func(ctx context.Context, s *side) (any, error) {
 			return client(s).GetBundle(ctx, &bundlev1.GetBundleRequest{OutputMask: mask})
 		})
@@ -78,12 +78,12 @@ func (d *diff) bundles() {
 	}
 	count("at first")
 	jwt := &types.JWTKey{PublicKey: pkixOf(rsaKey.Public()), KeyId: "kid-1", ExpiresAt: 4000000000}
-	for name, req := range map[string]*bundlev1.AppendBundleRequest{
+	for name, req := range sorted(map[string]*bundlev1.AppendBundleRequest{
 		"nothing":  {},
 		"bad x509": {X509Authorities: []*types.X509Certificate{{Asn1: []byte("rubbish")}}},
 		"bad jwt":  {JwtAuthorities: []*types.JWTKey{{PublicKey: []byte("rubbish"), KeyId: "kid-x"}}},
 		"no kid":   {JwtAuthorities: []*types.JWTKey{{PublicKey: pkixOf(ecKey.Public())}}},
-	} {
+	}) {
 		d.call("AppendBundle "+name, func(ctx context.Context, s *side) (any, error) { return client(s).AppendBundle(ctx, req) })
 	}
 	for range 2 {
@@ -119,7 +119,7 @@ func (d *diff) bundles() {
 			return client(s).ListFederatedBundles(ctx, &bundlev1.ListFederatedBundlesRequest{PageSize: 1, PageToken: token})
 		})
 	}
-	for name, mask := range map[string]*types.BundleMask{"hint": {RefreshHint: true}, "jwt": {JwtAuthorities: true}, "all": nil} {
+	for name, mask := range sorted(map[string]*types.BundleMask{"hint": {RefreshHint: true}, "jwt": {JwtAuthorities: true}, "all": nil}) {
 		d.call("BatchUpdateFederatedBundle mask "+name, func(ctx context.Context, s *side) (any, error) {
 			b := fed("fed.test")
 			b.RefreshHint, b.SequenceNumber, b.JwtAuthorities = 120, 43, nil
@@ -191,7 +191,7 @@ func (d *diff) entries() {
 		"store one type":      good(func(e *types.Entry) { e.StoreSvid = true; e.Selectors = sel("a:1", "b:2"); e.SpiffeId.Path = "/store" }),
 		"negative expiry":     good(func(e *types.Entry) { e.ExpiresAt = -5; e.SpiffeId.Path = "/negexp" }),
 	}
-	for name, e := range bad {
+	for name, e := range sorted(bad) {
 		d.call("BatchCreateEntry "+name, func(ctx context.Context, s *side) (any, error) { return createEntries(ctx, s, nil, e) })
 	}
 	full := &types.Entry{Id: "full", SpiffeId: id("/full"), ParentId: id("/spire/agent/join_token/one"),
@@ -221,7 +221,7 @@ func (d *diff) entries() {
 		"dns": {DnsNames: true}, "revision": {RevisionNumber: true}, "store": {StoreSvid: true}, "jwt": {JwtSvidTtl: true},
 		"hint": {Hint: true}, "created": {CreatedAt: true}, "attributes": {AdditionalAttributes: true}, "all": nil,
 	}
-	for name, mask := range masks {
+	for name, mask := range sorted(masks) {
 		d.call("GetEntry mask "+name, func(ctx context.Context, s *side) (any, error) {
 			return client(s).GetEntry(ctx, &entryv1.GetEntryRequest{Id: "full", OutputMask: mask})
 		})
@@ -275,7 +275,7 @@ func (d *diff) filters(client func(s *side) entryv1.EntryClient) {
 			filters[fmt.Sprint("federates ", set, " match ", m)] = &filter{ByFederatesWith: &types.FederatesWithMatch{TrustDomains: set, Match: types.FederatesWithMatch_MatchBehavior(m)}}
 		}
 	}
-	for name, f := range filters {
+	for name, f := range sorted(filters) {
 		d.call("ListEntries by "+name, func(ctx context.Context, s *side) (any, error) {
 			return client(s).ListEntries(ctx, &entryv1.ListEntriesRequest{Filter: f})
 		})

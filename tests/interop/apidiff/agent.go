@@ -101,11 +101,11 @@ func (d *diff) join(name string, alias *types.SPIFFEID) {
 
 func (d *diff) agents() {
 	client := func(s *side) agentv1.AgentClient { return agentv1.NewAgentClient(s.admin) }
-	for name, req := range map[string]*agentv1.CreateJoinTokenRequest{
+	for name, req := range sorted(map[string]*agentv1.CreateJoinTokenRequest{
 		"no ttl": {Token: "t"}, "negative ttl": {Ttl: -1}, "generated": {Ttl: 5}, "bad agent id": {Ttl: 5, AgentId: id("x")},
 		"reserved agent id": {Ttl: 5, AgentId: id("/spire/agent/x")}, "foreign agent id": {Ttl: 5, AgentId: &types.SPIFFEID{TrustDomain: "o.test", Path: "/a"}},
 		"empty agent id": {Ttl: 5, AgentId: &types.SPIFFEID{}}, "odd token and id": {Ttl: 5, Token: "a b", AgentId: id("/odd")},
-	} {
+	}) {
 		d.call("CreateJoinToken "+name, func(ctx context.Context, s *side) (any, error) { return client(s).CreateJoinToken(ctx, req) })
 	}
 	for range 2 {
@@ -117,13 +117,13 @@ func (d *diff) agents() {
 	data := &types.AttestationData{Type: "join_token", Payload: []byte("t")}
 	good := csr(ecKey, x509.CertificateRequest{})
 	params := &agentv1.AgentX509SVIDParams{Csr: good}
-	for name, p := range map[string]*agentv1.AttestAgentRequest_Params{
+	for name, p := range sorted(map[string]*agentv1.AttestAgentRequest_Params{
 		"empty": empty, "no params": {Data: data}, "no data": {Params: params}, "no csr": {Data: data, Params: &agentv1.AgentX509SVIDParams{}},
 		"no type": {Data: &types.AttestationData{Payload: []byte("x")}, Params: params}, "no payload": {Data: &types.AttestationData{Type: "join_token"}, Params: params},
 		"unknown type":  {Data: &types.AttestationData{Type: "nope", Payload: []byte("x")}, Params: params},
 		"unknown token": {Data: data, Params: params},
 		"odd token":     {Data: &types.AttestationData{Type: "join_token", Payload: []byte("a b")}, Params: params},
-	} {
+	}) {
 		d.call("AttestAgent "+name, func(ctx context.Context, s *side) (any, error) {
 			return attest(ctx, s, &agentv1.AttestAgentRequest{Step: &agentv1.AttestAgentRequest_Params_{Params: p}})
 		})
@@ -136,8 +136,8 @@ func (d *diff) agents() {
 	d.join("two", id("/cluster"))
 	d.join("three", nil)
 	d.call("AttestAgent used token", func(ctx context.Context, s *side) (any, error) { return attest(ctx, s, tokenRequest("one", good)) })
-	for name, mask := range map[string]*types.AgentMask{"all": nil, "none": {}, "selectors": {Selectors: true}, "banned": {Banned: true, CanReattest: true},
-		"serial": {X509SvidSerialNumber: true, X509SvidExpiresAt: true}, "type": {AttestationType: true, AgentVersion: true}} {
+	for name, mask := range sorted(map[string]*types.AgentMask{"all": nil, "none": {}, "selectors": {Selectors: true}, "banned": {Banned: true, CanReattest: true},
+		"serial": {X509SvidSerialNumber: true, X509SvidExpiresAt: true}, "type": {AttestationType: true, AgentVersion: true}}) {
 		d.call("GetAgent mask "+name, func(ctx context.Context, s *side) (any, error) {
 			return client(s).GetAgent(ctx, &agentv1.GetAgentRequest{Id: id("/spire/agent/join_token/one"), OutputMask: mask})
 		})
@@ -145,8 +145,8 @@ func (d *diff) agents() {
 			return client(s).ListAgents(ctx, &agentv1.ListAgentsRequest{OutputMask: mask})
 		})
 	}
-	for name, x := range map[string]*types.SPIFFEID{"nil": nil, "workload": id("/w"), "unknown": id("/spire/agent/x"), "bad": id("x"), "empty": {}, "foreign": {TrustDomain: "o.test", Path: "/spire/agent/x"},
-		"no path": id(""), "server": id("/spire/server")} {
+	for name, x := range sorted(map[string]*types.SPIFFEID{"nil": nil, "workload": id("/w"), "unknown": id("/spire/agent/x"), "bad": id("x"), "empty": {}, "foreign": {TrustDomain: "o.test", Path: "/spire/agent/x"},
+		"no path": id(""), "server": id("/spire/server")}) {
 		d.call("GetAgent "+name, func(ctx context.Context, s *side) (any, error) {
 			return client(s).GetAgent(ctx, &agentv1.GetAgentRequest{Id: x})
 		})
@@ -170,7 +170,7 @@ func (d *diff) agentFilters(client func(s *side) agentv1.AgentClient) {
 		"bad selector": {BySelectorMatch: &types.SelectorMatch{Selectors: sel("a:")}},
 		"any":          {BySelectorMatch: &types.SelectorMatch{Selectors: sel("a:b"), Match: types.SelectorMatch_MATCH_ANY}},
 	}
-	for name, f := range filters {
+	for name, f := range sorted(filters) {
 		d.call("ListAgents by "+name, func(ctx context.Context, s *side) (any, error) {
 			return client(s).ListAgents(ctx, &agentv1.ListAgentsRequest{Filter: f})
 		})
@@ -228,7 +228,7 @@ func (d *diff) asAgent() {
 			return r, err
 		})
 	}
-	for name, mask := range map[string]*types.EntryMask{"none": {}, "id": {SpiffeId: true, RevisionNumber: true}, "dns": {DnsNames: true}} {
+	for name, mask := range sorted(map[string]*types.EntryMask{"none": {}, "id": {SpiffeId: true, RevisionNumber: true}, "dns": {DnsNames: true}}) {
 		d.call("GetAuthorizedEntries mask "+name, func(ctx context.Context, s *side) (any, error) {
 			r, err := entryv1.NewEntryClient(s.agents["one"]).GetAuthorizedEntries(ctx, &entryv1.GetAuthorizedEntriesRequest{OutputMask: mask})
 			if err == nil {
@@ -241,7 +241,7 @@ func (d *diff) asAgent() {
 	d.call("GetFederatedBundle as agent", func(ctx context.Context, s *side) (any, error) {
 		return bundlev1.NewBundleClient(s.agents["one"]).GetFederatedBundle(ctx, &bundlev1.GetFederatedBundleRequest{TrustDomain: "none.test"})
 	})
-	for name, v := range map[string]string{"nothing": "", "version": "1.2.3", "too long": strings.Repeat("v", 256)} {
+	for name, v := range sorted(map[string]string{"nothing": "", "version": "1.2.3", "too long": strings.Repeat("v", 256)}) {
 		d.call("PostStatus "+name, func(ctx context.Context, s *side) (any, error) {
 			return agentv1.NewAgentClient(s.agents["three"]).PostStatus(ctx, &agentv1.PostStatusRequest{AgentVersion: v})
 		})
@@ -291,8 +291,8 @@ func syncEntries(ctx context.Context, s *side, agent string, reqs ...*entryv1.Sy
 func (d *diff) sync() {
 	type req = entryv1.SyncAuthorizedEntriesRequest
 	mask := &types.EntryMask{SpiffeId: true, RevisionNumber: true}
-	for name, reqs := range map[string][]*req{"no mask": {{}}, "mask": {{OutputMask: mask}}, "ids first": {{Ids: []string{"a1"}}},
-		"no revision": {{OutputMask: &types.EntryMask{SpiffeId: true}}}, "short list, more requests": {{OutputMask: mask}, {Ids: []string{"a1"}}}, "nothing sent": {}} {
+	for name, reqs := range sorted(map[string][]*req{"no mask": {{}}, "mask": {{OutputMask: mask}}, "ids first": {{Ids: []string{"a1"}}},
+		"no revision": {{OutputMask: &types.EntryMask{SpiffeId: true}}}, "short list, more requests": {{OutputMask: mask}, {Ids: []string{"a1"}}}, "nothing sent": {}}) {
 		d.call("SyncAuthorizedEntries "+name, func(ctx context.Context, s *side) (any, error) { return syncEntries(ctx, s, "one", reqs...) })
 	}
 	d.call("entries for a long list", func(ctx context.Context, s *side) (any, error) {
@@ -315,12 +315,12 @@ func (d *diff) sync() {
 	for i := range 1200 {
 		all = append(all, fmt.Sprintf("long-%04d", 1199-i))
 	}
-	for name, reqs := range map[string][]*req{
+	for name, reqs := range sorted(map[string][]*req{
 		"revisions only": {{OutputMask: mask}}, "no mask": {{}, {Ids: []string{"long-0001"}}}, "none of mine": {{OutputMask: mask}, {Ids: []string{"a1", "", "zzz"}}},
 		"no ids": {{OutputMask: mask}, {}}, "twice the same id": {{OutputMask: mask}, {Ids: []string{"long-0007", "long-0007"}}},
 		"all": {{OutputMask: mask}, {Ids: all}}, "mask later is ignored": {{OutputMask: mask}, {Ids: all[:3], OutputMask: &types.EntryMask{Hint: true}}, {Ids: all[5:7]}},
 		"exactly one page": {{OutputMask: mask}, {Ids: all[:500]}}, "one more than a page": {{OutputMask: mask}, {Ids: all[:501]}},
-	} {
+	}) {
 		d.call("SyncAuthorizedEntries long list, "+name, func(ctx context.Context, s *side) (any, error) { return syncEntries(ctx, s, "three", reqs...) })
 	}
 }
@@ -328,33 +328,33 @@ func (d *diff) sync() {
 func (d *diff) svids() {
 	client := func(s *side) svidv1.SVIDClient { return svidv1.NewSVIDClient(s.admin) }
 	u := "spiffe://" + trustDomain
-	for name, der := range map[string][]byte{
+	for name, der := range sorted(map[string][]byte{
 		"none": nil, "rubbish": []byte("rubbish"), "no uri": uriCSR(ecKey), "two uris": uriCSR(ecKey, u+"/a", u+"/b"), "not spiffe": uriCSR(ecKey, "https://x/y"),
 		"foreign": uriCSR(ecKey, "spiffe://o.test/a"), "reserved": uriCSR(ecKey, u+"/spire/agent/a"), "no path": uriCSR(ecKey, u), "bad signature": broken(uriCSR(ecKey, u+"/a")),
 		"good": uriCSR(ecKey, u+"/a"), "rsa": uriCSR(rsaKey, u+"/a"),
-	} {
+	}) {
 		d.call("MintX509SVID "+name, func(ctx context.Context, s *side) (any, error) {
 			return client(s).MintX509SVID(ctx, &svidv1.MintX509SVIDRequest{Csr: der, Ttl: 1000})
 		})
 	}
 	p, _ := url.Parse(u + "/dns")
-	for name, t := range map[string]x509.CertificateRequest{
+	for name, t := range sorted(map[string]x509.CertificateRequest{
 		"dns": {DNSNames: []string{"a.test", "b.test"}}, "bad dns": {DNSNames: []string{"a..b"}}, "overlap": {DNSNames: []string{"*.a.test", "x.a.test"}},
 		"subject":         {Subject: pkix.Name{Country: []string{"DE"}, Organization: []string{"O1", "O2"}, CommonName: "cn"}},
 		"subject and dns": {Subject: pkix.Name{Organization: []string{"O"}, CommonName: "cn"}, DNSNames: []string{"d.test"}},
 		"ip and email":    {IPAddresses: []net.IP{net.IPv4(1, 2, 3, 4)}, EmailAddresses: []string{"a@b.test"}},
-	} {
+	}) {
 		t.URIs = []*url.URL{p}
 		der := csr(ecKey, t)
 		d.call("MintX509SVID "+name, func(ctx context.Context, s *side) (any, error) {
 			return client(s).MintX509SVID(ctx, &svidv1.MintX509SVIDRequest{Csr: der})
 		})
 	}
-	for name, req := range map[string]*svidv1.MintJWTSVIDRequest{
+	for name, req := range sorted(map[string]*svidv1.MintJWTSVIDRequest{
 		"empty": {}, "no audience": {Id: id("/a")}, "empty audience": {Id: id("/a"), Audience: []string{""}}, "good": {Id: id("/a"), Audience: []string{"x", "", "y"}, Ttl: 100},
 		"default ttl": {Id: id("/a"), Audience: []string{"x"}}, "reserved": {Id: id("/spire/a"), Audience: []string{"x"}}, "foreign": {Id: &types.SPIFFEID{TrustDomain: "o.test", Path: "/a"}, Audience: []string{"x"}},
 		"negative ttl": {Id: id("/a"), Audience: []string{"x"}, Ttl: -1},
-	} {
+	}) {
 		d.call("MintJWTSVID "+name, func(ctx context.Context, s *side) (any, error) { return client(s).MintJWTSVID(ctx, req) })
 	}
 	d.call("MintWITSVID", func(ctx context.Context, s *side) (any, error) {
@@ -365,11 +365,11 @@ func (d *diff) svids() {
 
 func (d *diff) agentSVIDs() {
 	good := uriCSR(ecKey, "spiffe://other.test/ignored")
-	for name, params := range map[string][]*svidv1.NewX509SVIDParams{
+	for name, params := range sorted(map[string][]*svidv1.NewX509SVIDParams{
 		"nothing": nil,
 		"batch": {{EntryId: "a1", Csr: good}, {}, {EntryId: "a1"}, {EntryId: "c1", Csr: good}, {EntryId: "unknown", Csr: good}, {EntryId: "a2", Csr: []byte("x")},
 			{EntryId: "a3", Csr: broken(good)}, {EntryId: "a3", Csr: csr(rsaKey, x509.CertificateRequest{})}, {EntryId: "loop", Csr: good}, {EntryId: "alias", Csr: good}, {EntryId: "under-alias", Csr: good}},
-	} {
+	}) {
 		d.call("BatchNewX509SVID "+name, func(ctx context.Context, s *side) (any, error) {
 			return svidv1.NewSVIDClient(s.agents["one"]).BatchNewX509SVID(ctx, &svidv1.BatchNewX509SVIDRequest{Params: params})
 		})
@@ -381,17 +381,17 @@ func (d *diff) agentSVIDs() {
 	d.call("BatchNewX509SVID past the limit", func(ctx context.Context, s *side) (any, error) {
 		return svidv1.NewSVIDClient(s.agents["one"]).BatchNewX509SVID(ctx, &svidv1.BatchNewX509SVIDRequest{Params: many})
 	})
-	for name, req := range map[string]*svidv1.NewJWTSVIDRequest{
+	for name, req := range sorted(map[string]*svidv1.NewJWTSVIDRequest{
 		"empty": {}, "no audience": {EntryId: "a1"}, "not mine": {EntryId: "c1", Audience: []string{"x"}}, "good": {EntryId: "a1", Audience: []string{"x", "y"}},
 		"jti": {EntryId: "a3", Audience: []string{"x"}}, "empty audience": {EntryId: "a1", Audience: []string{""}},
-	} {
+	}) {
 		d.call("NewJWTSVID "+name, func(ctx context.Context, s *side) (any, error) {
 			return svidv1.NewSVIDClient(s.agents["one"]).NewJWTSVID(ctx, req)
 		})
 	}
-	for name, req := range map[string]*svidv1.BatchNewWITSVIDRequest{"empty": {}, "batch": {Params: []*svidv1.NewWITSVIDParams{{}, {EntryId: "a1"}, {EntryId: "c1", PublicKey: []byte("x")},
+	for name, req := range sorted(map[string]*svidv1.BatchNewWITSVIDRequest{"empty": {}, "batch": {Params: []*svidv1.NewWITSVIDParams{{}, {EntryId: "a1"}, {EntryId: "c1", PublicKey: []byte("x")},
 		{EntryId: "a1", PublicKey: []byte("x")}, {EntryId: "a1", PublicKey: pkixOf(ecKey.Public())}, {EntryId: "a1", PublicKey: pkixOf(ecKey.Public()), SigningAlgorithm: "ES256"},
-		{EntryId: "a1", PublicKey: pkixOf(rsaKey.Public()), SigningAlgorithm: "ES256"}, {EntryId: "a1", PublicKey: pkixOf(rsaKey.Public()), SigningAlgorithm: "PS512"}}}} {
+		{EntryId: "a1", PublicKey: pkixOf(rsaKey.Public()), SigningAlgorithm: "ES256"}, {EntryId: "a1", PublicKey: pkixOf(rsaKey.Public()), SigningAlgorithm: "PS512"}}}}) {
 		d.call("BatchNewWITSVID "+name, func(ctx context.Context, s *side) (any, error) {
 			return svidv1.NewSVIDClient(s.agents["one"]).BatchNewWITSVID(ctx, req)
 		})
@@ -406,14 +406,14 @@ func (d *diff) agentSVIDs() {
 			return r, s.keep(name, r.Results[0].Svid)
 		})
 	}
-	for name, req := range map[string]*svidv1.NewDownstreamX509CARequest{"no csr": {}, "rubbish": {Csr: []byte("x")}, "bad signature": {Csr: broken(good)},
-		"good": {Csr: good}, "ttl": {Csr: good, PreferredTtl: 600}} {
+	for name, req := range sorted(map[string]*svidv1.NewDownstreamX509CARequest{"no csr": {}, "rubbish": {Csr: []byte("x")}, "bad signature": {Csr: broken(good)},
+		"good": {Csr: good}, "ttl": {Csr: good, PreferredTtl: 600}}) {
 		d.call("NewDownstreamX509CA "+name, func(ctx context.Context, s *side) (any, error) {
 			return svidv1.NewSVIDClient(s.agents["downstream"]).NewDownstreamX509CA(ctx, req)
 		})
 	}
-	for name, key := range map[string]*types.JWTKey{"none": nil, "bad": {PublicKey: []byte("x"), KeyId: "kid-2"}, "no kid": {PublicKey: pkixOf(ecKey.Public())},
-		"good": {PublicKey: pkixOf(ecKey.Public()), KeyId: "kid-2", ExpiresAt: 4000000001}} {
+	for name, key := range sorted(map[string]*types.JWTKey{"none": nil, "bad": {PublicKey: []byte("x"), KeyId: "kid-2"}, "no kid": {PublicKey: pkixOf(ecKey.Public())},
+		"good": {PublicKey: pkixOf(ecKey.Public()), KeyId: "kid-2", ExpiresAt: 4000000001}}) {
 		d.call("PublishJWTAuthority "+name, func(ctx context.Context, s *side) (any, error) {
 			return bundlev1.NewBundleClient(s.agents["downstream"]).PublishJWTAuthority(ctx, &bundlev1.PublishJWTAuthorityRequest{JwtAuthority: key})
 		})
@@ -431,7 +431,7 @@ func (d *diff) permissions() {
 		"downstream": func(s *side) *grpc.ClientConn { return s.agents["downstream"] }, "workload": func(s *side) *grpc.ClientConn { return s.agents["a1"] },
 	}
 	services := []grpc.ServiceDesc{agentv1.Agent_ServiceDesc, bundlev1.Bundle_ServiceDesc, entryv1.Entry_ServiceDesc, svidv1.SVID_ServiceDesc, grpc_health_v1.Health_ServiceDesc}
-	for who, conn := range callers {
+	for who, conn := range sorted(callers) {
 		for _, svc := range services {
 			for _, m := range svc.Methods {
 				path := "/" + svc.ServiceName + "/" + m.MethodName

@@ -2,17 +2,23 @@
 // status, text, details, and the response with everything random taken out.
 //
 //	apidiff -a SOCKET,HOST:PORT -b SOCKET,HOST:PORT [-v]
+//	apidiff -a SOCKET,HOST:PORT -golden FILE    one server against recorded answers
+//	apidiff -a SOCKET,HOST:PORT -record FILE
 //
-// Both servers must be fresh, and of the trust domain example.org.
+// Servers must be fresh, of the trust domain example.org, without a rate limit on attestation.
 package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"iter"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,11 +77,51 @@ var known = map[string]string{
 	"/spire.api.server.svid.v1.SVID/NewDownstreamX509CA as downstream": "texts of Go's ASN.1 reader",
 }
 
-// diff runs calls on both sides and counts.
+// diff runs calls on both sides, or on one and against recorded answers, and counts.
 type diff struct {
 	a, b                  *side
 	same, differs, waived int
 	verbose               bool
+	golden                map[string][]string // by call; each answer is taken once
+	record                strings.Builder
+}
+
+// sorted makes the order of calls the same in each run: what one makes the next ones see.
+func sorted[V any](m map[string]V) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			if !yield(k, m[k]) {
+				return
+			}
+		}
+	}
+}
+
+// short keeps recorded answers readable: a long one is known by its hash.
+func short(s string) string {
+	if len(s) <= 400 {
+		return s
+	}
+	return fmt.Sprintf("%s... %d bytes, sha256 %x", s[:120], len(s), sha256.Sum256([]byte(s)))
+}
+
+func readGolden(path string) (map[string][]string, error) {
+	raw, err := os.ReadFile(path)
+	golden := map[string][]string{}
+	for line := range strings.Lines(string(raw)) {
+		name, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		golden[name] = append(golden[name], text)
+	}
+	return golden, err
+}
+
+func (d *diff) recorded(name string) string {
+	left := d.golden[name]
+	if len(left) == 0 {
+		return "(not recorded)"
+	}
+	d.golden[name] = left[1:]
+	return left[0]
 }
 
 // answer is one call's outcome.
@@ -108,9 +154,18 @@ func (d *diff) call(name string, fn func(ctx context.Context, s *side) (any, err
 	run := func(s *side) string {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		return answer(fn(ctx, s))
+		return strings.ReplaceAll(answer(fn(ctx, s)), "\n", "\\n")
 	}
-	a, b := run(d.a), run(d.b)
+	a, other, b := run(d.a), "recorded", ""
+	switch {
+	case d.b != nil:
+		other, b = d.b.name, run(d.b)
+	case d.golden != nil:
+		a, b = short(a), d.recorded(name)
+	default:
+		fmt.Fprintf(&d.record, "%s\t%s\n", name, short(a))
+		return
+	}
 	if a == b {
 		d.same++
 		if d.verbose {
@@ -118,25 +173,32 @@ func (d *diff) call(name string, fn func(ctx context.Context, s *side) (any, err
 		}
 		return
 	}
-	if why, ok := known[name]; ok {
+	if why, ok := known[name]; ok && d.b != nil {
 		d.waived++
 		if d.verbose {
-			fmt.Printf("known   %s (%s)\n   %s: %s\n   %s: %s\n", name, why, d.a.name, a, d.b.name, b)
+			fmt.Printf("known   %s (%s)\n   %s: %s\n   %s: %s\n", name, why, d.a.name, a, other, b)
 		}
 		return
 	}
 	d.differs++
-	fmt.Printf("DIFFERS %s\n   %s: %s\n   %s: %s\n", name, d.a.name, a, d.b.name, b)
+	fmt.Printf("DIFFERS %s\n   %s: %s\n   %s: %s\n", name, d.a.name, a, other, b)
 }
 
 func main() {
 	a := flag.String("a", "", "first server: SOCKET,HOST:PORT")
 	b := flag.String("b", "", "second server")
 	verbose := flag.Bool("v", false, "also show what is the same")
+	golden := flag.String("golden", "", "instead of -b: file with recorded answers")
+	record := flag.String("record", "", "instead of -b: file to record answers in")
 	flag.Parse()
 	d := &diff{verbose: *verbose}
 	var err error
-	if d.a, err = newSide("a", *a); err == nil {
+	d.a, err = newSide("a", *a)
+	switch {
+	case err != nil:
+	case *golden != "":
+		d.golden, err = readGolden(*golden)
+	case *record == "":
 		d.b, err = newSide("b", *b)
 	}
 	if err != nil {
@@ -150,6 +212,13 @@ func main() {
 	d.svids()
 	d.permissions()
 	d.lifecycle()
+	if *record != "" {
+		if err := os.WriteFile(*record, []byte(d.record.String()), 0o644); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		return
+	}
 	fmt.Printf("%d same, %d differ, %d differ on purpose\n", d.same, d.differs, d.waived)
 	if d.differs > 0 {
 		os.Exit(1)

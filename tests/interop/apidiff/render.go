@@ -162,6 +162,6 @@ func renderCert(c *x509.Certificate) string {
 	}
 	valid := c.NotAfter.Sub(c.NotBefore)
 	return fmt.Sprintf("<cert %s by %s uri %v dns %v ca %v/%d usage %x ext %v for %s alg %s key %T serial bits<=%v exts %v>",
-		subject, issuer, uris, c.DNSNames, c.IsCA, c.MaxPathLen, int(c.KeyUsage), c.ExtKeyUsage, valid.Round(10*time.Second),
+		subject, issuer, uris, c.DNSNames, c.IsCA, c.MaxPathLen, int(c.KeyUsage), c.ExtKeyUsage, valid.Round(10*time.Minute),
 		c.SignatureAlgorithm, c.PublicKey, c.SerialNumber.BitLen() <= 160, exts)
 }
