@@ -438,6 +438,32 @@ static void expired_authorities_leave_the_bundle_after_a_day(void **state)
     assert_int_equal(jwt_keys, 1);
 }
 
+/* A journal that cannot be read must not be taken for none: the next write would lose it. */
+static void a_broken_journal_is_not_overwritten(void **state)
+{
+    struct world *w = *state;
+    struct cs_err e = {0};
+    rotate(w);
+    struct cs_arena *a = cs_arena_new(0, 0);
+    struct ds_ca_journal *rows = NULL;
+    size_t n = 0;
+    must(ds_ca_journal_list(w->ds, a, &rows, &n, &e), &e);
+    assert_int_equal(n, 1);
+    struct ds_ca_journal broken = rows[0];
+    broken.data = cs_slice_str("\x0a\xff\xff");
+    uint64_t id = 0;
+    must(ds_ca_journal_set(w->ds, &broken, &id, &e), &e);
+    struct ca_journal *j = NULL;
+    assert_int_not_equal(ca_journal_load(w->ds, &w->keymanager, (struct cs_log){0}, &j, &e), CS_OK);
+    assert_null(j);
+    if (strstr(
+            e.text,
+            "failed to load journal from datastore: unable to unmarshal entries from CA journal record: ") !=
+        e.text)
+        fail_msg("%s", e.text);
+    cs_arena_free(a);
+}
+
 /* Whichever allocation fails during a rotation: no crash, and the next one succeeds. */
 static void survives_failing_allocations(void **state)
 {
@@ -475,6 +501,7 @@ int main(void)
         T(authorities_missing_in_the_bundle_are_not_used),
         T(what_cannot_be_made_leaves_what_there_was),
         T(expired_authorities_leave_the_bundle_after_a_day),
+        T(a_broken_journal_is_not_overwritten),
         T(survives_failing_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
