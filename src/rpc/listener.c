@@ -124,13 +124,19 @@ static cs_code bind_tcp(struct rpc_endpoint *ep, struct cs_err *e)
     int r = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &list);
     if (r != 0)
         return cs_fail(e, CS_UNAVAILABLE, "listen tcp: lookup %s: %s", host, gai_strerror(r));
+    /* of a name's addresses Go's net.Listen prefers IPv4 */
+    const struct addrinfo *ai = list;
+    while (ai != NULL && ai->ai_family != AF_INET)
+        ai = ai->ai_next;
+    if (ai == NULL)
+        ai = list;
     cs_code code = CS_OK;
-    ep->fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    ep->fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int one = 1;
     if (ep->fd < 0)
         code = cs_fail_errno(e, CS_UNAVAILABLE, errno, "listen tcp %s: socket", address);
     else if (setsockopt(ep->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
-             bind(ep->fd, list->ai_addr, list->ai_addrlen) != 0)
+             bind(ep->fd, ai->ai_addr, ai->ai_addrlen) != 0)
         code = cs_fail_errno(e, CS_UNAVAILABLE, errno, "listen tcp %s: bind", address);
     else if (listen(ep->fd, BACKLOG) != 0)
         code = cs_fail_errno(e, CS_UNAVAILABLE, errno, "listen tcp %s: listen", address);
