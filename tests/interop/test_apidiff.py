@@ -38,3 +38,10 @@ def test_answers_are_those_of_spire(world, apidiff):
     theirs = world.server("theirs", bindir=UPSTREAM, server=OPTIONS).start()
     ours = world.server("ours", server=OPTIONS).start()
     run([apidiff, "-a", where(theirs), "-b", where(ours)], limit=120)
+
+
+@pytest.mark.skipif(UPSTREAM is None, reason="needs CSPIRE_UPSTREAM_BIN")
+def test_rate_limits_are_those_of_spire(world, apidiff):
+    theirs = world.server("theirs", bindir=UPSTREAM).start()
+    ours = world.server("ours").start()
+    run([apidiff, "-limits", "-a", where(theirs), "-b", where(ours)], limit=60)

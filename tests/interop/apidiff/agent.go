@@ -265,7 +265,7 @@ func syncEntries(ctx context.Context, s *side, agent string, reqs ...*entryv1.Sy
 		for more := true; more; {
 			r, err := stream.Recv()
 			if err == io.EOF {
-				return append(out, "EOF"), nil
+				return out, nil
 			}
 			if err != nil {
 				return nil, err
@@ -538,5 +538,35 @@ func (d *diff) lifecycle() {
 	bundle("evicted agent", "two")
 	d.call("entry of the evicted agent's token", func(ctx context.Context, s *side) (any, error) {
 		return entryv1.NewEntryClient(s.admin).ListEntries(ctx, &entryv1.ListEntriesRequest{Filter: &entryv1.ListEntriesRequest_Filter{ByParentId: id("/spire/agent/join_token/two")}})
+	})
+}
+
+// limits shows the rate limit on attestation: one per second and address; who is early waits its turn,
+// who cannot wait is refused at once.
+func (d *diff) limits() {
+	req := tokenRequest("none", csr(ecKey, x509.CertificateRequest{}))
+	d.call("three attestations at once", func(ctx context.Context, s *side) (any, error) {
+		start := time.Now()
+		took := make(chan string)
+		for range 3 {
+			go func() {
+				_, err := attest(ctx, s, req)
+				took <- fmt.Sprintf("%.0f s: %s", time.Since(start).Seconds(), answer(nil, err))
+			}()
+		}
+		all := []string{<-took, <-took, <-took}
+		sort.Strings(all)
+		return all, nil
+	})
+	d.call("attestation that cannot wait", func(ctx context.Context, s *side) (any, error) {
+		attest(ctx, s, req) // takes the token there is
+		ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, err := attest(ctx, s, req)
+		if err == nil || time.Since(start) > 250*time.Millisecond {
+			return nil, fmt.Errorf("not refused at once: %v", err)
+		}
+		return nil, err
 	})
 }

@@ -5,6 +5,7 @@
 //	apidiff -a SOCKET,HOST:PORT -golden FILE    one server against recorded answers
 //	apidiff -a SOCKET,HOST:PORT -record FILE
 //
+// With -limits, only the rate limits; the servers then need theirs.
 // Servers must be fresh, of the trust domain example.org, without a rate limit on attestation.
 package main
 
@@ -189,6 +190,7 @@ func main() {
 	b := flag.String("b", "", "second server")
 	verbose := flag.Bool("v", false, "also show what is the same")
 	golden := flag.String("golden", "", "instead of -b: file with recorded answers")
+	limits := flag.Bool("limits", false, "compare the rate limits only")
 	record := flag.String("record", "", "instead of -b: file to record answers in")
 	flag.Parse()
 	d := &diff{verbose: *verbose}
@@ -205,13 +207,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	d.bundles()
-	d.entries()
-	d.agents()
-	d.asAgent()
-	d.svids()
-	d.permissions()
-	d.lifecycle()
+	if *limits {
+		d.limits()
+	} else {
+		d.bundles()
+		d.entries()
+		d.agents()
+		d.asAgent()
+		d.svids()
+		d.permissions()
+		d.lifecycle()
+	}
 	if *record != "" {
 		if err := os.WriteFile(*record, []byte(d.record.String()), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, err)
