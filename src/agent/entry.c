@@ -10,7 +10,7 @@
 struct holder {
     struct agent_entry entry; /* first: what callers see */
     atomic_uint refs;
-    char block[]; /* the two lists, then the text */
+    _Alignas(void *) char block[]; /* the two lists, then the text */
 };
 
 static struct holder *holder_of(const struct agent_entry *en)
