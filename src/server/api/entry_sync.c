@@ -114,9 +114,9 @@ static cs_code send_revisions(struct rpc_call *call, struct sync *s, struct cs_e
 /* One page of wanted entries; *end is where the next page begins. False: there is no entry past it. */
 static bool fill_page(const struct sync *s, struct cs_buf *page, size_t *end)
 {
-    size_t n = 0;
+    size_t n = 0, from = 0;
     for (*end = s->next_id; *end < s->id_count; (*end)++) {
-        size_t i = entry_list_find(&s->list, s->ids[*end]);
+        size_t i = entry_list_find(&s->list, &from, s->ids[*end]);
         if (i == SIZE_MAX)
             continue;
         if (n++ == PAGE)

@@ -319,18 +319,26 @@ void entry_list_sort(struct entry_list *l)
         qsort(l->at, l->len, sizeof(struct entry *), by_id);
 }
 
-size_t entry_list_find(const struct entry_list *l, struct cs_slice id)
+static bool is_before(const struct entry_list *l, size_t i, struct cs_slice id)
 {
-    size_t lo = 0, hi = l->len;
+    return id_order(entry_id(l->at[i]), id) < 0;
+}
+
+size_t entry_list_find(const struct entry_list *l, size_t *from, struct cs_slice id)
+{
+    size_t lo = *from, step = 1;
+    while (lo + step <= l->len && is_before(l, lo + step - 1, id)) { /* in growing strides */
+        lo += step;
+        step *= 2;
+    }
+    size_t hi = lo + step - 1 < l->len ? lo + step - 1 : l->len;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        int d = id_order(id, entry_id(l->at[mid]));
-        if (d == 0)
-            return mid;
-        if (d < 0)
-            hi = mid;
-        else
+        if (is_before(l, mid, id))
             lo = mid + 1;
+        else
+            hi = mid;
     }
-    return SIZE_MAX;
+    *from = lo;
+    return lo < l->len && cs_slice_eq(entry_id(l->at[lo]), id) ? lo : SIZE_MAX;
 }

@@ -113,8 +113,9 @@ struct entry_list {
 void entry_list_free(struct entry_list *l);
 /* Sort by id (bytes). */
 void entry_list_sort(struct entry_list *l);
-/* Index of an id in a sorted list, SIZE_MAX when it is not there. */
-size_t entry_list_find(const struct entry_list *l, struct cs_slice id);
+/* Index of an id in a sorted list at or past *from, SIZE_MAX when it is not there. *from moves to where
+ * it is or would be: looking for ids in ascending order then costs little more than walking along. */
+size_t entry_list_find(const struct entry_list *l, size_t *from, struct cs_slice id);
 
 /* All entries the agent is authorised for, in no order, each once. `selectors` are the agent's (NULL:
  * none). Fails only without memory: then the list is empty. */

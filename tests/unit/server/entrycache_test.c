@@ -335,10 +335,19 @@ static void a_deep_chain_is_walked_both_ways(void **state)
     assert_non_null(last);
     assert_null(entrycache_lookup(c, cs_slice_str("/other"), NULL, cs_slice_str("e4999")));
     entry_list_sort(&list);
-    for (size_t i = 1; i < list.len; i++)
-        assert_true(entry_list_find(&list, entry_id(list.at[i])) == i);
-    assert_true(entry_list_find(&list, cs_slice_str("zzz")) == SIZE_MAX);
-    assert_true(entry_list_find(&list, cs_slice_str("")) == SIZE_MAX);
+    for (size_t stride = 1; stride < 2000; stride = stride * 3 + 1) {
+        size_t from = 0;
+        for (size_t i = 0; i < list.len; i += stride) {
+            assert_true(entry_list_find(&list, &from, entry_id(list.at[i])) == i);
+            assert_true(entry_list_find(&list, &from, entry_id(list.at[i])) == i); /* again */
+        }
+        assert_true(entry_list_find(&list, &from, cs_slice_str("zzz")) == SIZE_MAX);
+        assert_true(from == list.len);
+        assert_true(entry_list_find(&list, &from, cs_slice_str("e0")) == SIZE_MAX);
+    }
+    size_t start = 0;
+    assert_true(entry_list_find(&list, &start, cs_slice_str("")) == SIZE_MAX);
+    assert_true(start == 0);
     entrycache_free(c);
 }
 
