@@ -245,6 +245,7 @@ static cs_code make_api(struct server *s, struct cs_err *e)
         .agent_spiffe_id_as_selector = c->agent_spiffe_id_as_selector,
         .prune_nodes_expired_for_s = c->prune_attested_nodes_expired_for_ns / CS_NS_PER_S,
         .prune_nontofu_nodes = c->prune_tofu_nodes,
+        .prune_events_older_than_s = c->prune_events_older_than_ns / CS_NS_PER_S,
         .loop = s->loop,
     };
     struct cs_log log = cs_log_sub(s->log, "endpoints");

@@ -42,6 +42,7 @@ struct api_config {
     bool agent_spiffe_id_as_selector;  /* experimental.agent_spiffe_id_as_selector */
     int64_t prune_nodes_expired_for_s; /* 0: expired nodes are kept */
     bool prune_nontofu_nodes;          /* also those that cannot attest again */
+    int64_t prune_events_older_than_s; /* 0: 12 hours */
     struct loop *loop;                 /* timers of calls that wait for their rate limit; NULL: refuse them */
 };
 
@@ -61,8 +62,8 @@ void api_end(struct rpc_call *call, void *arg, cs_code code, const char *text);
 
 /* Upkeep, from a timer of the server on a worker thread (never on an I/O loop); cheap when there is
  * nothing to do. Every API_REFRESH_NS: picks up what another server wrote to a shared database.
- * Every API_PRUNE_NS: deletes expired entries and join tokens, and agents expired for longer than
- * configured. Errors are logged, not returned. Not two at once. */
+ * Every API_PRUNE_NS: deletes expired entries, join tokens a day after they expired, old events, and
+ * agents expired for longer than configured. Errors are logged, not returned. Not two at once. */
 #define API_REFRESH_NS (5 * CS_NS_PER_S)
 #define API_PRUNE_NS (300 * CS_NS_PER_S)
 void api_refresh(struct api *a);

@@ -10,6 +10,10 @@
 
 /* Rows of another server's changes fetched at once. */
 #define FETCH_CHUNK 100
+/* Events are kept for servers that were away; SPIRE's default. */
+#define PRUNE_EVENTS_S (12 * 3600)
+/* An expired join token still says so for a while, instead of being unknown. */
+#define KEEP_TOKENS_S (24 * 3600)
 
 /* --- One change into the caches --- */
 static cs_code put_entry(struct api *a, const struct ds_entry *in, struct cs_err *e)
@@ -252,13 +256,17 @@ void api_refresh(struct api *a)
 void api_prune(struct api *a)
 {
     struct cs_err e = {0};
-    int64_t now = cs_now_s(a->cfg.clock);
-    if (ds_entry_prune(a->cfg.ds, now, &e) != CS_OK)
+    const struct api_config *cfg = &a->cfg;
+    int64_t now = cs_now_s(cfg->clock);
+    int64_t events = cfg->prune_events_older_than_s > 0 ? cfg->prune_events_older_than_s : PRUNE_EVENTS_S;
+    if (ds_entry_prune(cfg->ds, now, &e) != CS_OK)
         cs_log_error(&a->log, "Failed pruning registration entries", KV_ERR(&e));
-    if (ds_token_prune(a->cfg.ds, now, &e) != CS_OK)
+    if (ds_token_prune(cfg->ds, now - KEEP_TOKENS_S, &e) != CS_OK)
         cs_log_error(&a->log, "Failed pruning join tokens", KV_ERR(&e));
-    if (a->cfg.prune_nodes_expired_for_s > 0 &&
-        ds_node_prune(a->cfg.ds, now - a->cfg.prune_nodes_expired_for_s, a->cfg.prune_nontofu_nodes, 0, &e) !=
-            CS_OK)
+    if (cfg->prune_nodes_expired_for_s > 0 && ds_node_prune(cfg->ds, now - cfg->prune_nodes_expired_for_s,
+                                                            cfg->prune_nontofu_nodes, 0, &e) != CS_OK)
         cs_log_error(&a->log, "Failed during periodic pruning of expired nodes", KV_ERR(&e));
+    if (ds_event_prune(cfg->ds, DS_EVENT_ENTRY, events, &e) != CS_OK ||
+        ds_event_prune(cfg->ds, DS_EVENT_NODE, events, &e) != CS_OK)
+        cs_log_error(&a->log, "Failed to prune events", KV_ERR(&e));
 }
