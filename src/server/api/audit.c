@@ -37,6 +37,7 @@ cs_code api_audit_begin(struct api_call *c, struct cs_err *e)
             return cs_fail(e, CS_INTERNAL, "peertracker fails: process is no longer alive");
     }
     c->audit = true;
+    c->audited_fields = c->field_count;
     return CS_OK;
 }
 
@@ -92,7 +93,10 @@ static void emit(struct api_call *c, const struct cs_err *st, bool call_fields, 
     if (call_fields)
         lines_add(&l, c->audit_fields.at, c->audit_fields.len);
     lines_add(&l, kv, n);
+    size_t fields = c->field_count;
+    c->field_count = c->audited_fields;
     api_log(c, CS_LOG_INFO, "API accessed", l.at, l.n);
+    c->field_count = fields;
 }
 
 void api_audit(struct api_call *c)

@@ -101,7 +101,8 @@ struct api_call {
     char request_id[37];
     struct cs_kv field[API_LOG_FIELDS]; /* added by the handler to all later lines */
     size_t field_count;
-    bool audit; /* this call is audited */
+    size_t audited_fields; /* the first so many of them are on audit lines too */
+    bool audit;            /* this call is audited */
     struct api_fields audit_fields;
     bool limit_passed;       /* tokens are reserved */
     int64_t wait_ns;         /* API_LATER: for how long */
