@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 .PHONY: all deps demo test bench asan tsan fuzz format clean
 all: deps
 	@cmake --preset release > build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
-	@cmake --build build -j $(JOBS)
+	@cmake --build build -j $(JOBS) --target spire-server spire-agent
 
 deps:
 	@mkdir -p build

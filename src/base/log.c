@@ -390,12 +390,14 @@ bool cs_log_limit_ok(struct cs_log_limit *lim, uint32_t burst, uint32_t *held_be
     int64_t now = cs_mono_ns(&cs_clock_system) / CS_NS_PER_S + 1; /* 0 is a fresh limiter */
     int64_t window = atomic_load(&lim->window_s);
 
-    *held_before = 0;
+    if (held_before != NULL)
+        *held_before = 0;
     if (window != now && atomic_compare_exchange_strong(&lim->window_s, &window, now)) {
         atomic_store(&lim->seen, 0);
     }
     if (atomic_fetch_add(&lim->seen, 1) < burst) {
-        *held_before = atomic_exchange(&lim->held, 0);
+        if (held_before != NULL)
+            *held_before = atomic_exchange(&lim->held, 0);
         return true;
     }
     atomic_fetch_add(&lim->held, 1);

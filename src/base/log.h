@@ -86,7 +86,7 @@ void cs_log_emit(const struct cs_log *l, enum cs_level level, const char *file, 
 #define cs_log_debug(l, msg, ...) cs_log((l), CS_LOG_DEBUG, (msg), ##__VA_ARGS__)
 
 /* A limiter for messages a peer can cause: lets `burst` lines through per second and then says how
- * many it held back. Zero-initialise. Any thread. */
+ * many it held back (held_before may be NULL: not asked for). Zero-initialise. Any thread. */
 struct cs_log_limit {
     _Atomic int64_t window_s;
     _Atomic uint32_t seen, held;

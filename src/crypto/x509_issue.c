@@ -306,7 +306,7 @@ cs_code x509_issue_self_signed(struct crypto_signer *signer, const struct x509_i
     CS_CLEANUP(cs_buf_free) struct cs_buf names = {0};
     CS_CLEANUP(cs_buf_free) struct cs_buf fixed = {0};
     crypto_sig_to_der(&names, crypto_sig_default(crypto_signer_type(signer)));
-    cs_buf_add_slice(&names, p->subject);
+    cs_buf_add_slice(&names, p->subject.len ? p->subject : cs_slice_of(empty_name, sizeof empty_name));
     write_ca_ext(&fixed);
     if (!cs_buf_ok(&names) || !cs_buf_ok(&fixed))
         return cs_nomem(e);

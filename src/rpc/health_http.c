@@ -42,6 +42,21 @@ static void answer(struct evhttp_request *req, bool (*check)(void *arg, struct c
         evbuffer_free(out);
 }
 
+/* As Go's http.NotFound. */
+static void not_found(struct evhttp_request *req)
+{
+    static const char body[] = "404 page not found\n";
+    struct evbuffer *out = evbuffer_new();
+    if (out == NULL || evbuffer_add_reference(out, body, sizeof body - 1, NULL, NULL) != 0 ||
+        evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Type",
+                          "text/plain; charset=utf-8") != 0)
+        evhttp_send_error(req, HTTP_NOTFOUND, NULL);
+    else
+        evhttp_send_reply(req, HTTP_NOTFOUND, NULL, out);
+    if (out != NULL)
+        evbuffer_free(out);
+}
+
 static void on_request(struct evhttp_request *req, void *arg)
 {
     const struct rpc_health_http *h = arg;
@@ -52,7 +67,7 @@ static void on_request(struct evhttp_request *req, void *arg)
     else if (path != NULL && strcmp(path, h->cfg.ready_path) == 0)
         answer(req, h->cfg.ready, h->cfg.arg);
     else
-        evhttp_send_error(req, HTTP_NOTFOUND, NULL);
+        not_found(req);
 }
 
 static int bound_port(int fd)
