@@ -12,9 +12,6 @@
 
 #include <stdio.h>
 
-/* What --version prints: the release of SPIRE that these programs stand in for. */
-#define CLI_VERSION "1.15.3"
-
 /* What a command sees of the world. */
 struct cli_env {
     const char *program; /* "spire-server" */

@@ -174,6 +174,8 @@ struct layout {
     const struct crypto_signer *signer;
 };
 
+static const uint8_t empty_name[] = {DER_SEQUENCE, 0};
+
 static bool subject_empty(struct cs_slice subject)
 {
     return subject.len <= 2;
@@ -245,7 +247,6 @@ static cs_code write_certificate(const struct layout *l, const struct x509_issue
                                  struct cs_buf *out, struct x509_serial *used, struct cs_err *e)
 {
     static const uint8_t version3[] = {0xa0, 3, DER_INTEGER, 1, 2};
-    static const uint8_t empty_name[] = {DER_SEQUENCE, 0};
     struct x509_serial serial;
     CS_TRY(check_params(p, e));
     if (p->serial != NULL)

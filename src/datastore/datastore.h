@@ -26,12 +26,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/version.h"
 
 #include <stdint.h>
 
 /* Schema version this code writes, and the code version it leaves in the `migrations` row. */
 #define DS_SCHEMA_VERSION 25
-#define DS_CODE_VERSION "1.15.3"
+#define DS_CODE_VERSION CS_SPIRE_VERSION
 
 /* --- Opening ------------------------------------------------------------------------------- */
 
