@@ -53,7 +53,7 @@ static void closed(struct rpc_call *call, void *service, void *state)
     balance--;
 }
 
-static const struct rpc_stream_ops bidi = {open_it, message, NULL, closed};
+static const struct rpc_stream_ops bidi = {.open = open_it, .message = message, .closed = closed};
 static const struct rpc_method methods[] = {
     {.path = "/a.B/U", .run = RPC_INLINE, .unary = unary},
     {.path = "/a.B/S", .run = RPC_INLINE, .stream = &bidi},

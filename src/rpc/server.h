@@ -38,6 +38,14 @@ struct rpc_stream_ops {
     /* Exactly once, last of all, after finish, reset, deadline or a lost connection: free `state`.
      * Also when open failed. */
     void (*closed)(struct rpc_call *call, void *service, void *state);
+    /* There is room to send again: called on the call's executor, once after one or more
+     * rpc_call_send of this call came back with CS_EXHAUSTED, when the bytes queued of the call have
+     * fallen to the low-water mark (a quarter of rpc_server_config.stream_queue). When it was the
+     * connection's queue that was full, also that one has to be down to three quarters; a stream that
+     * is not read then waits only for the others of its connection. Never comes without such a
+     * refusal, nor once the call is over; may come when rpc_call_send already works again. A refusal
+     * from inside it asks for the next one. NULL: not wanted. */
+    cs_code (*writable)(struct rpc_call *call, void *service, void *state, struct cs_err *e);
 };
 
 struct rpc_method {

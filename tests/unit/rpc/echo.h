@@ -168,9 +168,11 @@ static inline cs_code keep_open(struct rpc_call *call, void *service, void *stat
     return CS_OK;
 }
 
-static const struct rpc_stream_ops bidi_ops = {echo_open, bidi_message, NULL, echo_closed};
-static const struct rpc_stream_ops join_ops = {echo_open, join_message, join_half_close, echo_closed};
-static const struct rpc_stream_ops count_ops = {echo_open, count_message, keep_open, echo_closed};
+static const struct rpc_stream_ops bidi_ops = {.open = echo_open, .message = bidi_message, .closed = echo_closed};
+static const struct rpc_stream_ops join_ops = {
+    .open = echo_open, .message = join_message, .half_close = join_half_close, .closed = echo_closed};
+static const struct rpc_stream_ops count_ops = {
+    .open = echo_open, .message = count_message, .half_close = keep_open, .closed = echo_closed};
 
 static const struct rpc_method echo_methods[] = {
     {.path = "/test.Echo/Inline", .run = RPC_INLINE, .unary = echo_unary},
