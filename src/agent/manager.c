@@ -20,6 +20,7 @@
 #define INIT_ELAPSED_NS (60 * S)
 #define INIT_ELAPSED_REBOOTSTRAP_NS (86400 * S)
 #define BATCH_MAX 500
+#define TRIM_AFTER 100
 /* The wall clock is looked at this often at least: it may jump. */
 #define LOOK_NS (60 * S)
 
@@ -163,6 +164,8 @@ static cs_code fetch_svids(struct agent *a, struct schedule *s, struct agent_fai
         agent_batch_success(&s->batch);
     agent_backoff_reset(&s->svids);
     left = agent_cache_tick(a->cache);
+    if (before >= TRIM_AFTER && left == 0)
+        cs_mem_trim(); /* keys, requests and messages of the batches are gone */
     /* What the server refused is asked for again with the next sync. */
     if (left > 0)
         s->next_svids = left < before || before == 0 ? now + SVID_RETRY_NS : INT64_MAX;
