@@ -182,7 +182,8 @@ static cs_code io_ready(struct rpc_io *io, struct cs_err *e)
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, RPC_CLIENT_WINDOW},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, RPC_CLIENT_HEADER_LIST},
     };
-    if (nghttp2_session_client_new2(&io->h2, k->client->callbacks, k, k->client->option) != 0 ||
+    if (rpc_h2mem_session(&io->scratch->h2, false, k->client->callbacks, k, k->client->option, &io->h2) !=
+            0 ||
         nghttp2_submit_settings(io->h2, NGHTTP2_FLAG_NONE, iv, sizeof iv / sizeof iv[0]) != 0 ||
         nghttp2_session_set_local_window_size(io->h2, NGHTTP2_FLAG_NONE, 0, RPC_CLIENT_CONN_WINDOW) != 0)
         return cs_nomem(e);

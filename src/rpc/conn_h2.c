@@ -204,8 +204,8 @@ cs_code rpc_conn_h2_start(struct rpc_conn *conn, struct cs_err *e)
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, RPC_MAX_HEADER_LIST},
         {NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, 0},
     };
-    if (nghttp2_session_server_new2(&conn->io.h2, lane->callbacks, conn,
-                                    local ? lane->opt_unix : lane->opt_tls) != 0 ||
+    const nghttp2_option *option = local ? lane->opt_unix : lane->opt_tls;
+    if (rpc_h2mem_session(&lane->scratch.h2, true, lane->callbacks, conn, option, &conn->io.h2) != 0 ||
         nghttp2_submit_settings(conn->io.h2, NGHTTP2_FLAG_NONE, iv, local ? 4 : 3) != 0 ||
         nghttp2_session_set_local_window_size(conn->io.h2, NGHTTP2_FLAG_NONE, 0, RPC_CONN_WINDOW) != 0)
         return cs_nomem(e);

@@ -62,9 +62,9 @@ cs_code rpc_scratch_init(struct rpc_scratch *s, struct loop *loop, struct cs_err
     s->in = cs_malloc(RPC_IO_CHUNK);
     s->plain = cs_malloc(RPC_IO_CHUNK);
     s->bio = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "cspire rpc");
-    if (s->in == NULL || s->plain == NULL || s->bio == NULL || !BIO_meth_set_write(s->bio, bio_write) ||
-        !BIO_meth_set_read(s->bio, bio_read) || !BIO_meth_set_ctrl(s->bio, bio_ctrl) ||
-        !BIO_meth_set_create(s->bio, bio_create)) {
+    if (rpc_h2mem_init(&s->h2, e) != CS_OK || s->in == NULL || s->plain == NULL || s->bio == NULL ||
+        !BIO_meth_set_write(s->bio, bio_write) || !BIO_meth_set_read(s->bio, bio_read) ||
+        !BIO_meth_set_ctrl(s->bio, bio_ctrl) || !BIO_meth_set_create(s->bio, bio_create)) {
         rpc_scratch_free(s);
         return cs_nomem(e);
     }
@@ -77,6 +77,7 @@ void rpc_scratch_free(struct rpc_scratch *s)
     cs_free(s->plain);
     cs_buf_free(&s->out);
     BIO_meth_free(s->bio);
+    rpc_h2mem_free(&s->h2);
     *s = (struct rpc_scratch){0};
 }
 
@@ -281,7 +282,7 @@ static bool tls_write(struct rpc_io *io, const uint8_t *p, size_t n)
 }
 
 /* Moves frames from the session to `out`: plain, or gathered into whole TLS records. False: none left. */
-static bool collect(struct rpc_io *io)
+static bool gather(struct rpc_io *io)
 {
     struct cs_buf *out = &io->scratch->out;
     size_t gathered = 0;
@@ -317,6 +318,14 @@ static bool collect(struct rpc_io *io)
     }
     if (gathered > 0 && !tls_write(io, io->scratch->plain, gathered))
         return false;
+    return more;
+}
+
+static bool collect(struct rpc_io *io)
+{
+    rpc_h2mem_send_begin(&io->scratch->h2);
+    bool more = gather(io);
+    rpc_h2mem_send_end(&io->scratch->h2);
     return more;
 }
 

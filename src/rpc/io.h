@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "loop/loop.h"
+#include "rpc/h2mem.h"
 
 #include <event2/event.h>
 #include <nghttp2/nghttp2.h>
@@ -25,6 +26,7 @@ struct rpc_scratch {
     uint8_t *plain;       /* RPC_IO_CHUNK bytes to or from TLS */
     struct cs_buf out;    /* bytes for the socket; empty between turns */
     BIO_METHOD *bio;      /* lets OpenSSL read `feed` and write `out` */
+    struct rpc_h2mem h2;  /* memory of the sessions */
     struct rpc_io *dirty; /* connections that have something to send */
     bool busy;            /* a turn is running: flushes wait for its end */
 };
@@ -33,7 +35,8 @@ CS_CHECKED cs_code rpc_scratch_init(struct rpc_scratch *s, struct loop *loop, st
 void rpc_scratch_free(struct rpc_scratch *s);
 
 struct rpc_io_ops {
-    /* The transport stands (TLS handshake done, or at once without TLS): set io->h2. Not CS_OK: lost. */
+    /* The transport stands (TLS handshake done, or at once without TLS): set io->h2 (rpc_h2mem_session of
+     * the scratch). Not CS_OK: lost. */
     cs_code (*ready)(struct rpc_io *io, struct cs_err *e);
     /* Once, at the end of a turn and never inside another callback: the connection is over. The owner
      * calls rpc_io_close and may free what holds the io. */
