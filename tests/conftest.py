@@ -4,6 +4,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
+import goclients  # noqa: E402
 import spire  # noqa: E402
 
 
@@ -45,3 +46,15 @@ def world(tmp_path_factory):
     w = World(tmp_path_factory.mktemp("w"))
     yield w
     w.close()
+
+
+@pytest.fixture(scope="session")
+def gospiffe(tmp_path_factory):
+    """The go-spiffe client program, built once."""
+    return goclients.build(goclients.GOSPIFFE, tmp_path_factory.mktemp("go"))
+
+
+@pytest.fixture(scope="session")
+def apidiff(tmp_path_factory):
+    """The program that calls every method of the server, built once."""
+    return goclients.build(goclients.APIDIFF, tmp_path_factory.mktemp("go"))

@@ -274,10 +274,13 @@ void catalog_free(struct catalog *c)
 
 /* --- Validation --- */
 
+/* *counts is set when the plugin counts towards the constraint of its type: one whose configuration
+ * cannot even be read does not. */
 static cs_code validate_one(const struct catalog_config *cfg, const struct config_plugin *ce,
                             void (*note)(void *arg, const char *plugin, const char *text), void *arg,
-                            struct cs_err *e)
+                            bool *counts, struct cs_err *e)
 {
+    *counts = false;
     if (cfg->skip_type != NULL && strcmp(ce->type, cfg->skip_type) == 0)
         return CS_OK;
     const struct plugin_kind *kind = find_kind(cfg, ce->type);
@@ -288,6 +291,7 @@ static cs_code validate_one(const struct catalog_config *cfg, const struct confi
     const struct plugin_builtin *builtin = NULL;
     if (resolve(cfg->program, kind, ce, &builtin, e) != CS_OK)
         return cs_wrap(e, "failed to load plugin \"%s\"", ce->name);
+    *counts = true;
     if (builtin->validate == NULL)
         return CS_OK;
 
@@ -299,6 +303,7 @@ static cs_code validate_one(const struct catalog_config *cfg, const struct confi
     if (ce->data_file != NULL && cs_file_read(ce->data_file, DATA_FILE_MAX, &data, &fault) != CS_OK) {
         (void)cs_wrap(&fault, "failed to read plugin configuration");
         note(arg, id, fault.text);
+        *counts = false;
         return CS_OK;
     }
     CS_CLEANUP(plugin_notes_free) struct plugin_notes notes = {0};
@@ -313,11 +318,18 @@ cs_code catalog_validate(const struct catalog_config *cfg,
                          void (*note)(void *arg, const char *plugin, const char *text), void *arg,
                          struct cs_err *e)
 {
-    for (size_t i = 0; i < cfg->plugins->len; i++)
-        CS_TRY(validate_one(cfg, &cfg->plugins->at[i], note, arg, e));
+    CS_CLEANUP(cs_freep) unsigned *counts = cs_calloc(cfg->kind_count + 1, sizeof *counts);
+    if (counts == NULL)
+        return cs_nomem(e);
+    for (size_t i = 0; i < cfg->plugins->len; i++) {
+        bool one;
+        CS_TRY(validate_one(cfg, &cfg->plugins->at[i], note, arg, &one, e));
+        if (one)
+            counts[find_kind(cfg, cfg->plugins->at[i].type) - cfg->kinds]++;
+    }
     for (size_t i = 0; i < cfg->kind_count; i++) {
         struct cs_err fault;
-        count_fault(&cfg->kinds[i], count_enabled(cfg, cfg->kinds[i].type), &fault);
+        count_fault(&cfg->kinds[i], counts[i], &fault);
         if (fault.text[0] == '\0')
             continue;
         (void)cs_wrap(&fault, "constraint not satisfied");

@@ -131,7 +131,10 @@ static void validate_datastore(const struct server_config *cfg,
                                void (*note)(void *arg, const char *plugin, const char *text), void *arg)
 {
     static const char id[] = "DataStore \"sql\"";
-    const struct config_plugin *plugin = config_plugin_find(&cfg->plugins, "DataStore", "sql");
+    const struct config_plugin *plugin = NULL; /* the first, whatever its name: that is for run to refuse */
+    for (size_t i = 0; i < cfg->plugins.len && plugin == NULL; i++)
+        if (strcmp(cfg->plugins.at[i].type, "DataStore") == 0)
+            plugin = &cfg->plugins.at[i];
     if (plugin == NULL) {
         note(arg, id, "'datastore' must be configured");
         return;

@@ -1,0 +1,21 @@
+"""The Go programs of tests/interop: where they are, and how they are built."""
+
+import os
+import pathlib
+import subprocess
+
+INTEROP = pathlib.Path(__file__).resolve().parents[1] / "interop"
+GOSPIFFE = INTEROP / "gospiffe"
+APIDIFF = INTEROP / "apidiff"
+OPTIONS = "ratelimit {\n        attestation = false\n    }"
+
+
+def build(source, folder):
+    out = folder / source.name
+    env = {**os.environ, "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
+    subprocess.run(["go", "build", "-o", str(out), "."], cwd=source, env=env, check=True, timeout=600)
+    return out
+
+
+def where(server):
+    return f"{server.socket},127.0.0.1:{server.port}"
