@@ -18,6 +18,8 @@
 #include "server/svid.h"
 #include "spiffe/id.h"
 
+#include <limits.h>
+
 #define DATASTORE_TYPE "DataStore"
 
 /* --- Datastore --- */
@@ -58,6 +60,7 @@ static cs_code open_datastore(struct server *s, struct cs_err *e)
         .connection_string = sql.connection_string,
         .ro_connection_string = sql.ro_connection_string,
         .disable_migration = sql.disable_migration,
+        .max_open_conns = sql.max_open_conns > 0 && sql.max_open_conns < 4 ? (unsigned)sql.max_open_conns : 0,
         .clock = s->clock,
         .log = cs_log_sub(s->log, "sql"),
     };
@@ -244,6 +247,8 @@ static cs_code make_api(struct server *s, struct cs_err *e)
         .audit_log = c->audit_log_enabled,
         .agent_spiffe_id_as_selector = c->agent_spiffe_id_as_selector,
         .prune_nodes_expired_for_s = c->prune_attested_nodes_expired_for_ns / CS_NS_PER_S,
+        .prune_nodes_batch =
+            c->prune_attested_nodes_batch_size > INT_MAX ? INT_MAX : (int)c->prune_attested_nodes_batch_size,
         .prune_nontofu_nodes = c->prune_tofu_nodes,
         .prune_events_older_than_s = c->prune_events_older_than_ns / CS_NS_PER_S,
         .loop = s->loop,

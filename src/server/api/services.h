@@ -41,6 +41,7 @@ struct api_config {
     bool audit_log;                    /* audit_log_enabled */
     bool agent_spiffe_id_as_selector;  /* experimental.agent_spiffe_id_as_selector */
     int64_t prune_nodes_expired_for_s; /* 0: expired nodes are kept */
+    int prune_nodes_batch;             /* nodes deleted in one transaction; 0: all */
     bool prune_nontofu_nodes;          /* also those that cannot attest again */
     int64_t prune_events_older_than_s; /* 0: 12 hours */
     struct loop *loop;                 /* timers of calls that wait for their rate limit; NULL: refuse them */

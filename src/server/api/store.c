@@ -264,7 +264,8 @@ void api_prune(struct api *a)
     if (ds_token_prune(cfg->ds, now - KEEP_TOKENS_S, &e) != CS_OK)
         cs_log_error(&a->log, "Failed pruning join tokens", KV_ERR(&e));
     if (cfg->prune_nodes_expired_for_s > 0 && ds_node_prune(cfg->ds, now - cfg->prune_nodes_expired_for_s,
-                                                            cfg->prune_nontofu_nodes, 0, &e) != CS_OK)
+                                                            cfg->prune_nontofu_nodes,
+                                                            cfg->prune_nodes_batch, &e) != CS_OK)
         cs_log_error(&a->log, "Failed during periodic pruning of expired nodes", KV_ERR(&e));
     if (ds_event_prune(cfg->ds, DS_EVENT_ENTRY, events, &e) != CS_OK ||
         ds_event_prune(cfg->ds, DS_EVENT_NODE, events, &e) != CS_OK)
