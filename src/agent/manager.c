@@ -7,6 +7,7 @@
 #include "agent/backoff.h"
 #include "base/logfields.h"
 #include "base/text.h"
+#include "base/version.h"
 
 #define S CS_NS_PER_S
 
@@ -277,8 +278,8 @@ static cs_code initialize(struct agent *a, struct agent_failure *failure, struct
     struct schedule s;
     struct cs_err fault;
     store_self(a);
-    if (agent_api_post_status(a->link, &a->mlog, CSPIRE_VERSION, failure, &fault) != CS_OK)
-        cs_log_error(&a->mlog, "Failed to post agent status", KV(CS_F_AGENT_VERSION, CSPIRE_VERSION),
+    if (agent_api_post_status(a->link, &a->mlog, CS_SPIRE_VERSION, failure, &fault) != CS_OK)
+        cs_log_error(&a->mlog, "Failed to post agent status", KV(CS_F_AGENT_VERSION, CS_SPIRE_VERSION),
                      KV_ERR(&fault));
     schedule_init(a, &s);
     return synchronize(a, &s, failure, e);

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/logfields.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "rpc/health_http.h"
 
 #include <errno.h>
@@ -137,7 +138,7 @@ static cs_code prepare(struct agent *a, struct cs_err *e)
     CS_TRY(make_folder(a, cfg->socket_path, "Creating spire agent UDS directory", e));
     harden(a);
     CS_TRY(make_folder(a, cfg->admin_socket_path, "Creating admin UDS directory", e));
-    cs_log_info(&a->log, "Starting agent", KV("data_dir", cfg->data_dir), KV(CS_F_VERSION, CSPIRE_VERSION));
+    cs_log_info(&a->log, "Starting agent", KV("data_dir", cfg->data_dir), KV(CS_F_VERSION, CS_SPIRE_VERSION));
     CS_TRY(cs_mkdir_all(cfg->data_dir, DIR_MODE, e));
     if (agent_storage_open(cfg->data_dir, &a->storage, e) != CS_OK)
         return cs_wrap(e, "failed to open storage");
