@@ -80,6 +80,8 @@ static cs_code listen_public(struct endpoints *ep, struct cs_err *e)
         .count = sizeof health_methods / sizeof health_methods[0],
         .ctx = ep->agent,
     };
+    if (!cfg->disable_sds_api)
+        cs_log_info(&ep->agent->log, "The Envoy SDS API is not supported yet and is not served");
     const struct rpc_listener l = {
         .unix_path = cfg->socket_path,
         .unix_mode = SOCKET_MODE,

@@ -11,6 +11,7 @@
 
 /* "No identity issued" lines per second. */
 #define DENIALS_PER_SECOND 50
+#define FAILURES_PER_SECOND 20 /* lines about attestations that failed: any local process can cause them */
 
 struct cs_log workload_log(const struct workload_api *w, struct rpc_call *call)
 {
@@ -69,9 +70,10 @@ static void log_selectors(const struct cs_log *log, const struct workload_caller
 }
 
 /* All plugins; what one cannot say the others may. */
-static cs_code ask_plugins(struct agent *a, struct cs_arena *arena, struct workload_caller *out,
+static cs_code ask_plugins(struct workload_api *w, struct cs_arena *arena, struct workload_caller *out,
                            struct cs_err *e)
 {
+    struct agent *a = w->agent;
     struct cs_log log = cs_log_with(cs_log_sub(a->log, "workload_attestor"), KV_INT("pid", out->pid));
     const struct catalog_plugin *p;
     size_t good = 0;
@@ -82,7 +84,8 @@ static cs_code ask_plugins(struct agent *a, struct cs_arena *arena, struct workl
             good++;
             continue;
         }
-        cs_log_error(&log, "Workload attestor failed", KV_ERR(&fault), KV("plugin_name", p->name));
+        if (cs_log_limit_ok(&w->failures, FAILURES_PER_SECOND, NULL))
+            cs_log_error(&log, "Workload attestor failed", KV_ERR(&fault), KV("plugin_name", p->name));
         if (first.code == CS_OK)
             first = fault;
     }
@@ -91,19 +94,19 @@ static cs_code ask_plugins(struct agent *a, struct cs_arena *arena, struct workl
             *e = first;
         return first.code;
     }
-    if (first.code != CS_OK)
+    if (first.code != CS_OK && cs_log_limit_ok(&w->failures, FAILURES_PER_SECOND, NULL))
         cs_log_error(&log, "Failed to collect all selectors", KV_ERR(&first));
     log_selectors(&log, out);
     return CS_OK;
 }
 
-static cs_code attest_peer(struct agent *a, const struct loop_peer *peer, struct cs_arena *arena,
+static cs_code attest_peer(struct workload_api *w, const struct loop_peer *peer, struct cs_arena *arena,
                            struct workload_caller *out, struct cs_err *e)
 {
     if (peer == NULL)
         return cs_fail(e, CS_INTERNAL, "peer tracker watcher missing from context");
     out->pid = peer->pid;
-    CS_TRY(ask_plugins(a, arena, out, e));
+    CS_TRY(ask_plugins(w, arena, out, e));
     /* Only now: the process that was looked at is the one that called. */
     if (loop_peer_check(peer, e) != CS_OK)
         return cs_wrap(e, "could not verify existence of the original caller");
@@ -115,9 +118,10 @@ cs_code workload_attest(struct workload_api *w, struct rpc_call *call, struct cs
 {
     struct cs_err fault;
     *out = (struct workload_caller){0};
-    if (attest_peer(w->agent, rpc_conn_peer(rpc_call_conn(call)), arena, out, &fault) != CS_OK) {
+    if (attest_peer(w, rpc_conn_peer(rpc_call_conn(call)), arena, out, &fault) != CS_OK) {
         struct cs_log log = workload_log(w, call);
-        cs_log_error(&log, "Workload attestation failed", KV_ERR(&fault));
+        if (cs_log_limit_ok(&w->failures, FAILURES_PER_SECOND, NULL))
+            cs_log_error(&log, "Workload attestation failed", KV_ERR(&fault));
         return cs_fail(e, CS_UNAVAILABLE, "workload attestation failed");
     }
     struct agent_ratelimit *r = limit < LIMIT_COUNT ? w->limits[limit] : NULL;

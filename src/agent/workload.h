@@ -17,7 +17,7 @@ struct workload_api {
     struct cs_log log;
     struct loop_pool *jwt_pool; /* calls to the server for tokens: they may hang, and nobody else waits */
     struct agent_ratelimit *limits[LIMIT_COUNT]; /* NULL: no limit */
-    struct cs_log_limit denials;
+    struct cs_log_limit denials, failures;
 };
 CS_CHECKED cs_code workload_api_init(struct workload_api *w, struct agent *a, struct cs_err *e);
 void workload_api_free(struct workload_api *w);
