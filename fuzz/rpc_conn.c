@@ -74,6 +74,9 @@ static void set_up(void)
                                               .conn_queue = 262144,
                                               .handshake_ns = CS_NS_PER_S,
                                               .keepalive_ns = CS_NS_PER_S};
+    w.server.cfg.recv_limit = 1024u * 1024;
+    w.server.cfg.message_ns = w.server.cfg.drain_ns = w.server.cfg.linger_ns = CS_NS_PER_S;
+    rpc_server_budgets(&w.server);
     w.lane.server = &w.server;
     w.server.lanes = &w.lane;
     w.server.lane_count = 1;
@@ -97,7 +100,8 @@ struct input {
 static void finish(void *arg)
 {
     struct input *in = arg;
-    if (balance != 0 || atomic_load(&w.server.live_calls) != 0 || atomic_load(&w.server.recv_total) != 0)
+    if (balance != 0 || atomic_load(&w.server.live_calls) != 0 || atomic_load(&w.server.tcp.used) != 0 ||
+        atomic_load(&w.server.tcp_anon.used) != 0)
         abort();
     sem_post(&in->done);
 }

@@ -16,7 +16,7 @@ cs_code rpc_call_new(struct rpc_conn *conn, int32_t stream, struct rpc_call **ou
         return CS_INTERNAL;
     call->conn = conn;
     call->stream = stream;
-    call->deadline = INT64_MAX;
+    call->deadline = call->message_by = INT64_MAX;
     call->in.max = conn->ep->l.max_message;
     call->timer.fn = on_timer;
     call->out_end = &call->out;
@@ -115,6 +115,33 @@ void rpc_call_set_detail(struct rpc_call *call, const struct rpc_detail *d)
 
 /* --- Input --- */
 
+static int64_t now_ns(const struct rpc_call *call)
+{
+    return rpc_timers_now(&call->conn->lane->timers);
+}
+
+/* The timer stays when it is set for an earlier time: it looks again then. */
+static void retime(struct rpc_call *call)
+{
+    int64_t t = call->deadline < call->message_by ? call->deadline : call->message_by;
+    if (t == INT64_MAX || (call->timer.pos != 0 && call->timer.when <= t))
+        return;
+    if (rpc_timer_set(&call->conn->lane->timers, &call->timer, t) != CS_OK)
+        rpc_call_abort(call, CS_INTERNAL, "no memory");
+}
+
+/* Starts the time a message has to be whole in. */
+static void start_message(struct rpc_call *call)
+{
+    call->message_by = rpc_after(now_ns(call), call->conn->lane->server->cfg.message_ns);
+    retime(call);
+}
+
+static size_t held_bytes(const struct rpc_call *call)
+{
+    return call->md.len + call->in.body.len + call->request.len;
+}
+
 static void hold(struct rpc_call *call, size_t now)
 {
     if (now > call->recv_held) {
@@ -128,36 +155,45 @@ static void hold(struct rpc_call *call, size_t now)
     call->recv_held = now;
 }
 
-/* The peer may send again what was held back, once the handler has seen every whole message. An
- * unfinished message is never held back, or it could not be finished. */
-void rpc_call_release(struct rpc_call *call)
+/* True: the peer may send again what was held back. */
+static bool open_window(struct rpc_call *call)
 {
     if (call->stream == 0 || atomic_load(&call->waiting) != 0)
-        return;
+        return false;
     if (call->recv_held > 0)
-        hold(call, call->in.body.len + call->request.len);
-    if (call->withheld > 0 && call->stream != 0) {
-        (void)nghttp2_session_consume_stream(call->conn->io.h2, call->stream, call->withheld);
-        call->withheld = 0;
-        rpc_io_flush(&call->conn->io);
-    }
+        hold(call, held_bytes(call));
+    if (call->withheld == 0)
+        return false;
+    (void)nghttp2_session_consume_stream(call->conn->io.h2, call->stream, call->withheld);
+    call->withheld = 0;
+    rpc_io_flush(&call->conn->io);
+    return true;
+}
+
+/* The peer may send again what was held back, once the handler has seen every whole message. An
+ * unfinished message is never held back, or it could not be finished; behind one that the handler was
+ * busy with, it has its time from now on. */
+void rpc_call_release(struct rpc_call *call)
+{
+    if (open_window(call) && call->message_by != INT64_MAX)
+        start_message(call);
 }
 
 void rpc_call_dispatch(struct rpc_call *call)
 {
     call->dispatched = true;
-    if (call->deadline != INT64_MAX &&
-        rpc_timer_set(&call->conn->lane->timers, &call->timer, call->deadline) != CS_OK) {
-        rpc_call_abort(call, CS_INTERNAL, "no memory");
+    bool stream = call->method->stream != NULL;
+    if (stream)
+        atomic_fetch_add(&call->conn->lane->server->live_calls, 1);
+    if (stream)
+        retime(call);
+    else
+        start_message(call);
+    hold(call, held_bytes(call)); /* metadata costs a peer less than us: HPACK */
+    if (!stream || rpc_call_done(call))
         return;
-    }
-    if (call->method->stream == NULL)
-        return;
-    atomic_fetch_add(&call->conn->lane->server->live_calls, 1);
-    if (!rpc_exec_push(call, RPC_WORK_OPEN, NULL, NULL, true)) {
-        rpc_call_live_end(call->conn->lane->server);
+    if (!rpc_exec_push(call, RPC_WORK_OPEN, NULL, NULL, true))
         rpc_call_abort(call, CS_EXHAUSTED, "the server is too busy");
-    }
 }
 
 static void message_in(struct rpc_call *call)
@@ -169,6 +205,7 @@ static void message_in(struct rpc_call *call)
         if (!rpc_exec_push(call, RPC_WORK_MESSAGE, &msg, NULL, true)) {
             atomic_fetch_sub(&call->waiting, 1);
             cs_buf_free(&msg);
+            rpc_call_abort(call, CS_INTERNAL, "no memory");
         }
         return;
     }
@@ -187,7 +224,7 @@ void rpc_call_data_in(struct rpc_call *call, struct cs_slice data)
 {
     call->withheld += data.len;
     if (!call->dispatched || rpc_call_done(call)) {
-        rpc_call_release(call);
+        (void)open_window(call);
         return;
     }
     hold(call, call->recv_held + data.len);
@@ -199,15 +236,21 @@ void rpc_call_data_in(struct rpc_call *call, struct cs_slice data)
             rpc_call_abort(call, code, e.text);
             break;
         }
-        if (done)
+        if (done) {
             message_in(call);
+            if (call->method->stream != NULL)
+                call->message_by = INT64_MAX;
+        }
     }
-    rpc_call_release(call);
+    (void)open_window(call);
+    if (call->message_by == INT64_MAX && !rpc_deframer_idle(&call->in) && !rpc_call_done(call))
+        start_message(call);
 }
 
 void rpc_call_end_in(struct rpc_call *call)
 {
     call->half_closed = true;
+    call->message_by = INT64_MAX;
     if (!call->dispatched || rpc_call_done(call))
         return;
     if (!rpc_deframer_idle(&call->in)) {
@@ -225,13 +268,33 @@ void rpc_call_end_in(struct rpc_call *call)
 
 /* --- End --- */
 
-/* A finished stream may stay as long as its rest is being read. */
-void rpc_call_linger(struct rpc_call *call)
+static bool is_finished(struct rpc_call *call)
 {
-    int64_t when = cs_mono_ns(&cs_clock_system) + RPC_LINGER_NS;
-    call->linger_queued = rpc_call_queued(call);
-    if (rpc_timer_set(&call->conn->lane->timers, &call->timer, when) != CS_OK)
+    pthread_mutex_lock(&call->lock);
+    bool finished = call->finished;
+    pthread_mutex_unlock(&call->lock);
+    return finished;
+}
+
+bool rpc_call_lingers(struct rpc_call *call)
+{
+    if (!is_finished(call))
+        return false;
+    size_t left = rpc_call_queued(call);
+    if (call->lingers && left >= call->linger_queued)
         (void)nghttp2_submit_rst_stream(call->conn->io.h2, 0, call->stream, NGHTTP2_CANCEL);
+    call->lingers = true;
+    call->linger_queued = left;
+    return true;
+}
+
+/* What came of a request that nobody will look at. */
+static void drop_input(struct rpc_call *call)
+{
+    call->message_by = INT64_MAX;
+    rpc_deframer_free(&call->in);
+    if (!call->half_closed)
+        cs_buf_free(&call->request);
 }
 
 void rpc_call_abort(struct rpc_call *call, cs_code code, const char *text)
@@ -241,10 +304,21 @@ void rpc_call_abort(struct rpc_call *call, cs_code code, const char *text)
         rpc_call_drop_out(call);
         rpc_exec_close(call, true);
     }
-    if (call->stream != 0) {
-        rpc_call_linger(call);
+    drop_input(call);
+    (void)open_window(call);
+    if (call->stream != 0)
         rpc_call_pump(call);
+}
+
+/* Nobody waits for the answer any more. */
+static void on_deadline(struct rpc_call *call)
+{
+    if (!is_finished(call)) {
+        rpc_call_abort(call, CS_DEADLINE, "context deadline exceeded");
+        return;
     }
+    (void)nghttp2_submit_rst_stream(call->conn->io.h2, 0, call->stream, NGHTTP2_CANCEL);
+    rpc_io_flush(&call->conn->io);
 }
 
 static void on_timer(struct rpc_timer *t)
@@ -252,19 +326,17 @@ static void on_timer(struct rpc_timer *t)
     struct rpc_call *call = CALL_OF(t, timer);
     if (call->stream == 0)
         return;
-    pthread_mutex_lock(&call->lock);
-    bool finished = call->finished;
-    pthread_mutex_unlock(&call->lock);
-    if (!finished) {
-        rpc_call_abort(call, CS_DEADLINE, "context deadline exceeded");
+    int64_t now = now_ns(call) + CS_NS_PER_MS;
+    if (call->deadline <= now) {
+        on_deadline(call);
         return;
     }
-    if (call->deadline == INT64_MAX && rpc_call_queued(call) < call->linger_queued) {
-        rpc_call_linger(call);
-        return;
-    }
-    (void)nghttp2_submit_rst_stream(call->conn->io.h2, 0, call->stream, NGHTTP2_CANCEL);
-    rpc_io_flush(&call->conn->io);
+    if (call->message_by <= now && atomic_load(&call->waiting) == 0 && !rpc_call_done(call))
+        rpc_call_abort(call, CS_DEADLINE, "the request did not arrive in time");
+    else if (call->message_by <= now)
+        start_message(call); /* it waits for the handler, not for the peer */
+    else
+        retime(call);
 }
 
 void rpc_call_gone(struct rpc_call *call, cs_code code, const char *text)

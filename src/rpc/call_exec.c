@@ -128,15 +128,21 @@ static cs_code run_open(struct rpc_call *call, struct cs_err *e)
     return call->method->stream->open(call, call->service, &call->state, e);
 }
 
+static void run_room(struct rpc_call *call)
+{
+    struct cs_err e = {0};
+    if (rpc_call_done(call) || !call->opened)
+        return;
+    cs_code code = call->method->stream->writable(call, call->service, call->state, &e);
+    if (code != CS_OK)
+        rpc_call_finish(call, code, e.text);
+}
+
 static void run_work(struct rpc_call *call, struct rpc_work *w)
 {
     const struct rpc_stream_ops *ops = call->method->stream;
     struct cs_err e = {0};
     cs_code code = CS_OK;
-    if (w->kind == RPC_WORK_CLOSED) {
-        run_closed(call);
-        return;
-    }
     bool done = rpc_call_done(call);
     switch (w->kind) {
     case RPC_WORK_OPEN:
@@ -165,24 +171,49 @@ static void run_work(struct rpc_call *call, struct rpc_work *w)
         rpc_call_finish(call, code, e.text);
 }
 
+enum exec_step { STEP_WORK, STEP_ROOM, STEP_CLOSED, STEP_NONE };
+
+/* Work first, `closed` last. With nothing left the executor no longer runs. */
+static enum exec_step next_step(struct rpc_call *call, struct rpc_work **w)
+{
+    enum exec_step step = STEP_NONE;
+    pthread_mutex_lock(&call->lock);
+    *w = call->work;
+    if (*w != NULL) {
+        step = STEP_WORK;
+        call->work = (*w)->next;
+        if (call->work == NULL)
+            call->work_end = &call->work;
+    } else if (call->room_due) {
+        step = STEP_ROOM;
+        call->room_due = false;
+    } else if (call->close_due && !call->closed) {
+        step = STEP_CLOSED;
+        call->closed = true;
+    } else {
+        call->running = false;
+    }
+    pthread_mutex_unlock(&call->lock);
+    return step;
+}
+
 /* Runs until nothing is left, then gives the executor's reference back. */
 static void exec_run(void *arg)
 {
     struct rpc_call *call = arg;
     for (;;) {
-        pthread_mutex_lock(&call->lock);
-        struct rpc_work *w = call->work;
-        if (w == NULL) {
-            call->running = false;
-            pthread_mutex_unlock(&call->lock);
+        struct rpc_work *w;
+        enum exec_step step = next_step(call, &w);
+        if (step == STEP_NONE)
             break;
+        if (step == STEP_ROOM)
+            run_room(call);
+        if (step == STEP_CLOSED)
+            run_closed(call);
+        if (step == STEP_WORK) {
+            run_work(call, w);
+            work_free(w);
         }
-        call->work = w->next;
-        if (call->work == NULL)
-            call->work_end = &call->work;
-        pthread_mutex_unlock(&call->lock);
-        run_work(call, w);
-        work_free(w);
     }
     rpc_call_unref(call);
 }
@@ -194,7 +225,8 @@ static void on_retry(struct rpc_timer *t)
     struct rpc_call *call = CALL_OF(t, retry);
     if (loop_pool_submit(call->conn->lane->server->pool, exec_run, call))
         return;
-    if (rpc_timer_set(&call->conn->lane->timers, t, cs_mono_ns(&cs_clock_system) + RETRY_NS) != CS_OK)
+    struct rpc_timers *ts = &call->conn->lane->timers;
+    if (rpc_timer_set(ts, t, rpc_timers_now(ts) + RETRY_NS) != CS_OK)
         exec_run(call); /* no memory for a timer: late and here is better than never */
 }
 
@@ -228,12 +260,47 @@ static bool exec_start(struct rpc_call *call, bool on_loop, bool may_refuse)
     return loop_post(lane->loop, retry_later, call);
 }
 
+/* Under lock: something is to be done, and nobody does it. The caller has to start the executor. */
+static bool must_start(struct rpc_call *call)
+{
+    if (call->running || (call->work == NULL && !call->room_due && (!call->close_due || call->closed)))
+        return false;
+    call->running = true;
+    return true;
+}
+
+/* The caller set `running`. */
+static bool exec_begin(struct rpc_call *call, bool on_loop, bool may_refuse)
+{
+    rpc_call_ref(call);
+    if (exec_start(call, on_loop, may_refuse))
+        return true;
+    pthread_mutex_lock(&call->lock);
+    call->running = false;
+    pthread_mutex_unlock(&call->lock);
+    rpc_call_unref(call);
+    return false;
+}
+
+/* A stream of which nothing ran and nothing will: there is nothing to close. */
+static void never_opens(struct rpc_call *call)
+{
+    pthread_mutex_lock(&call->lock);
+    rpc_exec_drop(call);
+    call->close_due = call->closed = true;
+    pthread_mutex_unlock(&call->lock);
+    rpc_call_live_end(call->conn->lane->server);
+}
+
 bool rpc_exec_push(struct rpc_call *call, enum rpc_work_kind kind, struct cs_buf *msg,
                    void (*fn)(struct rpc_call *call, void *service, void *state), bool on_loop)
 {
     struct rpc_work *w = cs_malloc(sizeof *w);
-    if (w == NULL)
+    if (w == NULL) {
+        if (kind == RPC_WORK_OPEN)
+            never_opens(call);
         return false;
+    }
     *w = (struct rpc_work){.kind = kind, .fn = fn};
     if (msg != NULL) {
         w->msg = *msg;
@@ -242,25 +309,29 @@ bool rpc_exec_push(struct rpc_call *call, enum rpc_work_kind kind, struct cs_buf
     pthread_mutex_lock(&call->lock);
     *call->work_end = w;
     call->work_end = &w->next;
-    bool start = !call->running;
-    if (start)
-        call->running = true;
+    bool start = must_start(call);
     pthread_mutex_unlock(&call->lock);
-    if (!start)
+    if (!start || exec_begin(call, on_loop, kind == RPC_WORK_OPEN))
         return true;
-    rpc_call_ref(call);
-    if (exec_start(call, on_loop, kind == RPC_WORK_OPEN))
-        return true;
-    pthread_mutex_lock(&call->lock);
-    call->running = false;
-    if (kind == RPC_WORK_OPEN) {
-        rpc_exec_drop(call);
-        call->closed_queued = true; /* there is nothing to close */
-    }
-    pthread_mutex_unlock(&call->lock);
-    rpc_call_unref(call);
     /* anything else stays queued: the end of the stream runs it */
+    if (kind == RPC_WORK_OPEN)
+        never_opens(call);
     return kind != RPC_WORK_OPEN;
+}
+
+void rpc_exec_room(struct rpc_call *call)
+{
+    pthread_mutex_lock(&call->lock);
+    bool start = must_start(call);
+    pthread_mutex_unlock(&call->lock);
+    /* not from here, inside nghttp2's callbacks, unless there is no other way */
+    if (!start || exec_begin(call, false, false))
+        return;
+    pthread_mutex_lock(&call->lock);
+    start = must_start(call);
+    pthread_mutex_unlock(&call->lock);
+    if (start)
+        (void)exec_begin(call, true, false);
 }
 
 void rpc_exec_close(struct rpc_call *call, bool on_loop)
@@ -268,15 +339,12 @@ void rpc_exec_close(struct rpc_call *call, bool on_loop)
     if (call->method == NULL || call->method->stream == NULL || !call->dispatched)
         return;
     pthread_mutex_lock(&call->lock);
-    bool mine = !call->closed_queued;
-    call->closed_queued = true;
+    call->close_due = true;
+    bool start = must_start(call);
     pthread_mutex_unlock(&call->lock);
-    if (mine && !rpc_exec_push(call, RPC_WORK_CLOSED, NULL, NULL, on_loop)) {
-        /* no memory for the last item: try again when the stream goes */
-        pthread_mutex_lock(&call->lock);
-        call->closed_queued = false;
-        pthread_mutex_unlock(&call->lock);
-    }
+    /* when another thread has no memory to reach the loop, the end of the stream starts it */
+    if (start)
+        (void)exec_begin(call, on_loop, false);
 }
 
 bool rpc_call_post(struct rpc_call *call, void (*fn)(struct rpc_call *call, void *service, void *state))

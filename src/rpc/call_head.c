@@ -171,7 +171,7 @@ static bool judge(struct rpc_call *call)
     if (h->has_timeout) {
         if (h->timeout <= 0)
             return refuse(call, 0, CS_DEADLINE, "context deadline exceeded");
-        if (__builtin_add_overflow(cs_mono_ns(&cs_clock_system), h->timeout, &call->deadline))
+        if (__builtin_add_overflow(rpc_timers_now(&call->conn->lane->timers), h->timeout, &call->deadline))
             call->deadline = INT64_MAX;
     }
     return call->method != NULL || refuse_path(call);
@@ -186,24 +186,37 @@ bool rpc_head_end(struct rpc_call *call)
     return good;
 }
 
+/* The next entry; false: there is none. */
+static bool next_metadata(struct cs_rd *r, struct cs_slice *key, struct cs_slice *value)
+{
+    uint16_t klen;
+    uint32_t vlen;
+    struct cs_slice raw;
+    if (!cs_rd_bytes(r, sizeof klen, &raw))
+        return false;
+    memcpy(&klen, raw.data, sizeof klen);
+    if (!cs_rd_bytes(r, sizeof vlen, &raw))
+        return false;
+    memcpy(&vlen, raw.data, sizeof vlen);
+    return cs_rd_bytes(r, klen, key) && cs_rd_bytes(r, vlen, value);
+}
+
 struct cs_slice rpc_call_metadata(const struct rpc_call *call, const char *key)
 {
     struct cs_rd r = cs_rd_of(cs_buf_slice(&call->md));
-    struct cs_slice want = cs_slice_str(key);
-    while (cs_rd_left(&r) > 0) {
-        uint16_t klen;
-        uint32_t vlen;
-        struct cs_slice k, v, raw;
-        if (!cs_rd_bytes(&r, sizeof klen, &raw))
-            break;
-        memcpy(&klen, raw.data, sizeof klen);
-        if (!cs_rd_bytes(&r, sizeof vlen, &raw))
-            break;
-        memcpy(&vlen, raw.data, sizeof vlen);
-        if (!cs_rd_bytes(&r, klen, &k) || !cs_rd_bytes(&r, vlen, &v))
-            break;
-        if (cs_slice_eq(k, want))
+    struct cs_slice k, v;
+    while (next_metadata(&r, &k, &v))
+        if (cs_slice_is(k, key))
             return v;
-    }
     return cs_slice_of(NULL, 0);
+}
+
+size_t rpc_call_metadata_count(const struct rpc_call *call, const char *key)
+{
+    struct cs_rd r = cs_rd_of(cs_buf_slice(&call->md));
+    struct cs_slice k, v;
+    size_t n = 0;
+    while (next_metadata(&r, &k, &v))
+        n += cs_slice_is(k, key);
+    return n;
 }

@@ -7,8 +7,6 @@
 
 #include <stdio.h>
 
-#define LINGER_ABOVE (64u * 1024) /* less than this goes out with what any peer lets us send */
-
 #define STATIC_NV(n, v)                                                                                      \
     {                                                                                                        \
         (uint8_t *)(n), (uint8_t *)(v), sizeof(n) - 1, sizeof(v) - 1,                                        \
@@ -27,6 +25,15 @@ static void unqueue(struct rpc_call *call, size_t n)
 {
     atomic_fetch_sub(&call->queued, n);
     atomic_fetch_sub(&call->conn->send_bytes, n);
+}
+
+static void out_free(const struct rpc_call *call, struct rpc_out *o)
+{
+    if (call->conn->ep->l.secret_responses)
+        cs_buf_wipe(&o->body);
+    else
+        cs_buf_free(&o->body);
+    cs_free(o);
 }
 
 static bool append(struct rpc_call *call, struct cs_buf *msg) /* under lock */
@@ -57,8 +64,7 @@ void rpc_call_drop_out(struct rpc_call *call)
         unqueue(call, o->body.len + RPC_FRAME_HEAD - (p == &call->out ? call->out_off : 0));
         if (p == &call->out)
             call->out_off = 0;
-        cs_buf_free(&o->body);
-        cs_free(o);
+        out_free(call, o);
     }
     call->out_end = p;
     pthread_mutex_unlock(&call->lock);
@@ -117,6 +123,8 @@ cs_code rpc_call_send(struct rpc_call *call, struct cs_buf *msg)
         else if (!append(call, msg))
             code = CS_INTERNAL;
     }
+    if (code == CS_EXHAUSTED)
+        call->want_room = call->method->stream != NULL && call->method->stream->writable != NULL;
     pthread_mutex_unlock(&call->lock);
     if (code == CS_OK)
         rpc_call_wake(call);
@@ -240,11 +248,25 @@ static size_t copy_message(struct rpc_call *call, uint8_t *buf, size_t room)
         if (call->out == NULL)
             call->out_end = &call->out;
         call->out_off = 0;
-        cs_buf_free(&o->body);
-        cs_free(o);
+        rpc_lane_msg_freed(call->conn->lane, o->body.len);
+        out_free(call, o);
     }
     unqueue(call, n);
     return n;
+}
+
+/* Under lock: is `writable` owed, and its time? */
+static bool room_again(struct rpc_call *call)
+{
+    const struct rpc_server_config *cfg = &call->conn->lane->server->cfg;
+    size_t queued = rpc_call_queued(call);
+    if (!call->want_room || call->finished ||
+        (queued > 0 &&
+         (queued > cfg->stream_queue / 4 || atomic_load(&call->conn->send_bytes) > cfg->conn_queue / 4 * 3)))
+        return false;
+    call->want_room = false;
+    call->room_due = true;
+    return true;
 }
 
 static ssize_t on_read(nghttp2_session *h2, int32_t stream, uint8_t *buf, size_t length, uint32_t *flags,
@@ -259,7 +281,10 @@ static ssize_t on_read(nghttp2_session *h2, int32_t stream, uint8_t *buf, size_t
     while (n < length && call->out != NULL)
         n += copy_message(call, buf + n, length - n);
     bool end = call->out == NULL && call->finished;
+    bool room = n > 0 && room_again(call);
     pthread_mutex_unlock(&call->lock);
+    if (room)
+        rpc_exec_room(call);
     if (end) {
         *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
         return submit_trailers(call) == 0 ? (ssize_t)n : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -298,7 +323,7 @@ void rpc_call_pump(struct rpc_call *call)
     }
     if (r != 0 && r != NGHTTP2_ERR_INVALID_ARGUMENT)
         (void)nghttp2_submit_rst_stream(call->conn->io.h2, 0, call->stream, NGHTTP2_INTERNAL_ERROR);
-    if (finished && call->timer.pos == 0 && rpc_call_queued(call) > LINGER_ABOVE)
-        rpc_call_linger(call);
+    if (finished)
+        rpc_conn_watch_rest(call->conn);
     rpc_io_flush(&call->conn->io);
 }

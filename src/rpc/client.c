@@ -256,6 +256,8 @@ cs_code rpc_client_new(struct loop *loop, const struct rpc_client_config *cfg, s
         SSL_CTX_up_ref(c->cfg.tls);
     if (c->cfg.connect_ns <= 0)
         c->cfg.connect_ns = RPC_CLIENT_CONNECT_NS;
+    if (c->cfg.keepalive_wait_ns == 0)
+        c->cfg.keepalive_wait_ns = RPC_CLIENT_PING_WAIT_NS;
     if (c->cfg.max_message == 0)
         c->cfg.max_message = RPC_MAX_MESSAGE;
     pthread_mutex_init(&c->lock, NULL);

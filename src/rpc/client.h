@@ -24,6 +24,7 @@ struct rpc_client_config {
     int64_t connect_ns;                  /* 0: 20 s */
     size_t max_message;                  /* received; 0: RPC_MAX_MESSAGE */
     int64_t keepalive_ns;                /* 0: none */
+    int64_t keepalive_wait_ns;           /* for the answer to a ping; 0: 20 s */
 };
 struct rpc_metadata {
     const char *key, *value;
@@ -33,9 +34,12 @@ struct rpc_result {
     struct rpc_detail detail;
 };
 
+/* Connects to nothing yet. The loop is borrowed until rpc_client_free and must run for calls to make way. */
 CS_CHECKED cs_code rpc_client_new(struct loop *loop, const struct rpc_client_config *cfg, struct rpc_client **out,
                                   struct cs_err *e);
-/* Ends the calls under way with CS_CANCELLED. All streams must be freed first. Not from the loop's thread. */
+/* Ends the calls under way with CS_CANCELLED. All streams must be freed first. The loop must still be
+ * running, and is not needed by this client after: connections are closed on it. Blocking; not from the
+ * loop's thread. */
 void rpc_client_free(struct rpc_client *c);
 
 /* One unary call; the response message is appended to `response`. `deadline_ns` is relative, sent as

@@ -164,7 +164,7 @@ static void on_keepalive(void *arg)
     if (k->pinged) {
         (void)nghttp2_submit_ping(k->io.h2, 0, NULL);
         rpc_io_flush(&k->io);
-        wait = RPC_CLIENT_PING_WAIT_NS;
+        wait = k->client->cfg.keepalive_wait_ns;
     }
     k->heard = false;
     if (k->streams != NULL)

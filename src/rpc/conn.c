@@ -10,9 +10,9 @@
 
 #define CONN_OF(p, member) ((struct rpc_conn *)(void *)((char *)(p)-offsetof(struct rpc_conn, member)))
 
-static int64_t now_ns(void)
+static int64_t now_of(const struct rpc_conn *conn)
 {
-    return cs_mono_ns(&cs_clock_system);
+    return rpc_timers_now(&conn->lane->timers);
 }
 
 /* --- Life --- */
@@ -76,21 +76,16 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int64_t after(int64_t t, int64_t ns)
-{
-    int64_t r;
-    return ns <= 0 || __builtin_add_overflow(t, ns, &r) ? INT64_MAX : r;
-}
-
 void rpc_conn_retime(struct rpc_conn *conn)
 {
     const struct rpc_server_config *cfg = &conn->lane->server->cfg;
     int64_t t = least(least(conn->setup_by, conn->headers_by), least(conn->stall_by, conn->ping_by));
     t = least(t, least(conn->goaway_by, conn->age_at));
+    t = least(t, least(conn->close_by, conn->linger_at));
     if (conn->open && conn->ping_by == INT64_MAX)
-        t = least(t, after(conn->last_heard, cfg->keepalive_ns));
+        t = least(t, rpc_after(conn->last_heard, cfg->keepalive_ns));
     if (conn->open && conn->calls == NULL && !conn->drain)
-        t = least(t, after(conn->idle_since, cfg->max_conn_idle_ns));
+        t = least(t, rpc_after(conn->idle_since, cfg->max_conn_idle_ns));
     if (conn->timer.pos != 0 && conn->timer.when <= t)
         return; /* it fires earlier anyway and looks again */
     if (rpc_timer_set(&conn->lane->timers, &conn->timer, t) != CS_OK)
@@ -100,7 +95,7 @@ void rpc_conn_retime(struct rpc_conn *conn)
 static void ping_if_quiet(struct rpc_conn *conn, int64_t now)
 {
     const struct rpc_server_config *cfg = &conn->lane->server->cfg;
-    if (!conn->open || conn->ping_by != INT64_MAX || after(conn->last_heard, cfg->keepalive_ns) > now)
+    if (!conn->open || conn->ping_by != INT64_MAX || rpc_after(conn->last_heard, cfg->keepalive_ns) > now)
         return;
     conn->ping_by = now + RPC_PING_WAIT_NS;
     (void)nghttp2_submit_ping(conn->io.h2, 0, NULL);
@@ -113,16 +108,37 @@ static void second_goaway(struct rpc_conn *conn)
     if (conn->goaway_sent)
         return;
     conn->goaway_sent = true;
+    conn->close_by = rpc_after(rpc_timers_now(&conn->lane->timers), conn->lane->server->cfg.drain_ns);
     (void)nghttp2_submit_goaway(conn->io.h2, 0, nghttp2_session_get_last_proc_stream_id(conn->io.h2),
                                 NGHTTP2_NO_ERROR, NULL, 0);
     rpc_conn_check_drained(conn);
     rpc_io_flush(&conn->io);
 }
 
+/* Flow control lets a peer keep answers here without reading them. */
+void rpc_conn_watch_rest(struct rpc_conn *conn)
+{
+    if (conn->linger_at != INT64_MAX)
+        return;
+    conn->linger_at = rpc_after(rpc_timers_now(&conn->lane->timers), conn->lane->server->cfg.linger_ns);
+    rpc_conn_retime(conn);
+}
+
+static void look_at_rests(struct rpc_conn *conn, int64_t now)
+{
+    bool any = false;
+    for (struct rpc_call *call = conn->calls; call != NULL; call = call->next) {
+        if (rpc_call_lingers(call))
+            any = true;
+    }
+    conn->linger_at = any ? rpc_after(now, conn->lane->server->cfg.linger_ns) : INT64_MAX;
+    rpc_io_flush(&conn->io);
+}
+
 static void on_timer(struct rpc_timer *t)
 {
     struct rpc_conn *conn = CONN_OF(t, timer);
-    int64_t now = now_ns() + CS_NS_PER_MS;
+    int64_t now = now_of(conn) + CS_NS_PER_MS;
     const struct rpc_server_config *cfg = &conn->lane->server->cfg;
     if (conn->setup_by <= now)
         rpc_conn_kill(conn, "handshake time-out");
@@ -132,12 +148,16 @@ static void on_timer(struct rpc_timer *t)
         rpc_conn_kill(conn, "the peer does not read");
     else if (conn->ping_by <= now)
         rpc_conn_kill(conn, "keepalive ping failed to receive ACK within timeout");
+    else if (conn->close_by <= now)
+        rpc_conn_kill(conn, "calls that do not end");
     if (conn->io.dead || conn->io.closing)
         return;
     if (conn->goaway_by <= now)
         second_goaway(conn);
+    if (conn->linger_at <= now)
+        look_at_rests(conn, now);
     if (conn->age_at <= now || (conn->open && conn->calls == NULL && !conn->drain &&
-                                after(conn->idle_since, cfg->max_conn_idle_ns) <= now))
+                                rpc_after(conn->idle_since, cfg->max_conn_idle_ns) <= now))
         rpc_conn_drain(conn);
     ping_if_quiet(conn, now);
     rpc_conn_retime(conn);
@@ -164,7 +184,7 @@ void rpc_conn_drain(struct rpc_conn *conn)
     }
     (void)nghttp2_submit_shutdown_notice(conn->io.h2);
     (void)nghttp2_submit_ping(conn->io.h2, 0, NULL);
-    conn->goaway_by = now_ns() + RPC_GOAWAY_WAIT_NS;
+    conn->goaway_by = now_of(conn) + RPC_GOAWAY_WAIT_NS;
     rpc_io_flush(&conn->io);
     rpc_conn_retime(conn);
 }
@@ -173,7 +193,7 @@ void rpc_conn_check_drained(struct rpc_conn *conn)
 {
     if (conn->calls != NULL)
         return;
-    conn->idle_since = now_ns();
+    conn->idle_since = now_of(conn);
     if (conn->drain && conn->goaway_sent)
         (void)nghttp2_session_terminate_session(conn->io.h2, NGHTTP2_NO_ERROR);
     else if (conn->lane->server->cfg.max_conn_idle_ns > 0)
@@ -182,23 +202,43 @@ void rpc_conn_check_drained(struct rpc_conn *conn)
 
 /* --- Receive accounting --- */
 
-bool rpc_conn_recv_grow(struct rpc_conn *conn, size_t n)
+static struct rpc_budget *budget_of(const struct rpc_conn *conn)
 {
     struct rpc_server *s = conn->lane->server;
-    if (conn->recv_bytes + n > RPC_CONN_RECV_LIMIT)
+    if (rpc_conn_is_unix(conn))
+        return &s->local;
+    return conn->data != NULL ? &s->tcp : &s->tcp_anon;
+}
+
+static void give_back(struct rpc_budget *b, const struct rpc_budget *end, size_t n)
+{
+    for (; b != end; b = b->above)
+        atomic_fetch_sub(&b->used, n);
+}
+
+/* A connection may hold at most half of what is free. The share of each shrinks as a budget fills up, so
+ * that it is those who hold much that are refused, and what newcomers need is always there: k that
+ * take what they can get leave 1 / (k + 2) of it. */
+bool rpc_conn_recv_grow(struct rpc_conn *conn, size_t n)
+{
+    size_t mine = conn->recv_bytes + n;
+    if (mine > (conn->budget == &conn->lane->server->tcp_anon ? RPC_ANON_RECV_LIMIT : RPC_CONN_RECV_LIMIT))
         return false;
-    if (atomic_fetch_add(&s->recv_total, n) + n > RPC_SERVER_RECV_LIMIT) {
-        atomic_fetch_sub(&s->recv_total, n);
-        return false;
+    for (struct rpc_budget *b = conn->budget; b != NULL; b = b->above) {
+        size_t used = atomic_fetch_add(&b->used, n) + n;
+        if (used > b->limit || mine > (b->limit - used + mine) / 2) {
+            give_back(conn->budget, b->above, n);
+            return false;
+        }
     }
-    conn->recv_bytes += n;
+    conn->recv_bytes = mine;
     return true;
 }
 
 void rpc_conn_recv_shrink(struct rpc_conn *conn, size_t n)
 {
     conn->recv_bytes -= n;
-    atomic_fetch_sub(&conn->lane->server->recv_total, n);
+    give_back(conn->budget, NULL, n);
 }
 
 /* --- What the transport tells --- */
@@ -206,6 +246,7 @@ void rpc_conn_recv_shrink(struct rpc_conn *conn, size_t n)
 static cs_code io_ready(struct rpc_io *io, struct cs_err *e)
 {
     struct rpc_conn *conn = CONN_OF(io, io);
+    conn->budget = budget_of(conn);
     CS_TRY(rpc_conn_h2_start(conn, e));
     conn->open = true;
     return CS_OK;
@@ -214,7 +255,7 @@ static cs_code io_ready(struct rpc_io *io, struct cs_err *e)
 static void io_heard(struct rpc_io *io)
 {
     struct rpc_conn *conn = CONN_OF(io, io);
-    conn->last_heard = now_ns();
+    conn->last_heard = now_of(conn);
     if (conn->headers_by != INT64_MAX)
         rpc_conn_retime(conn);
 }
@@ -222,7 +263,7 @@ static void io_heard(struct rpc_io *io)
 static void io_stalled(struct rpc_io *io, bool on)
 {
     struct rpc_conn *conn = CONN_OF(io, io);
-    conn->stall_by = on ? now_ns() + RPC_STALL_NS : INT64_MAX;
+    conn->stall_by = on ? now_of(conn) + RPC_STALL_NS : INT64_MAX;
     if (on)
         rpc_conn_retime(conn);
 }
@@ -298,9 +339,10 @@ static struct rpc_conn *conn_alloc(struct rpc_lane *lane, struct rpc_endpoint *e
     conn->io.fd = -1;
     conn->timer.fn = on_timer;
     conn->headers_by = conn->stall_by = conn->ping_by = conn->goaway_by = INT64_MAX;
-    int64_t now = now_ns();
-    conn->setup_by = after(now, lane->server->cfg.handshake_ns);
-    conn->age_at = after(now, lane->server->cfg.max_conn_age_ns);
+    conn->close_by = conn->linger_at = INT64_MAX;
+    int64_t now = now_of(conn);
+    conn->setup_by = rpc_after(now, lane->server->cfg.handshake_ns);
+    conn->age_at = rpc_after(now, lane->server->cfg.max_conn_age_ns);
     conn->last_heard = conn->idle_since = now;
     conn->address = cs_strdup(address);
     conn->ip = cs_strdup(ip);

@@ -12,7 +12,7 @@ static struct rpc_call *call_of(nghttp2_session *h2, int32_t stream)
 /* Frames that move nothing: a peer that sends only such is cut off. */
 static bool flood(struct rpc_conn *conn)
 {
-    int64_t now = cs_mono_ns(&cs_clock_system);
+    int64_t now = rpc_timers_now(&conn->lane->timers);
     if (now - conn->control_start > RPC_CONTROL_WINDOW) {
         conn->control_start = now;
         conn->control_count = 0;
@@ -50,7 +50,7 @@ static int on_begin_frame(nghttp2_session *h2, const nghttp2_frame_hd *hd, void 
 static int on_begin_headers(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
 {
     struct rpc_conn *conn = arg;
-    conn->headers_by = cs_mono_ns(&cs_clock_system) + RPC_HEADERS_NS;
+    conn->headers_by = rpc_timers_now(&conn->lane->timers) + RPC_HEADERS_NS;
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     struct rpc_call *call;

@@ -24,15 +24,14 @@
 #define RPC_STREAM_WINDOW (256u * 1024)  /* bytes a stream may have on its way to a handler */
 #define RPC_CONN_WINDOW (1024u * 1024)
 #define RPC_CONN_RECV_LIMIT                                                                                  \
-    (32u * 1024 * 1024) /* bytes of unfinished and waiting messages per connection                           \
-                         */
-#define RPC_SERVER_RECV_LIMIT (512u * 1024 * 1024) /* and of all connections together */
-#define RPC_RESET_BURST 200                        /* stream resets by the peer: at once, */
-#define RPC_RESET_RATE 50                          /* and per second */
-#define RPC_CONTROL_LIMIT 1000                     /* frames without use per RPC_CONTROL_WINDOW */
+    (32u * 1024 * 1024)                        /* bytes of unfinished and waiting messages per connection    \
+                                                */
+#define RPC_ANON_RECV_LIMIT (8u * 1024 * 1024) /* the same when nobody vouches for the peer */
+#define RPC_RESET_BURST 200                    /* stream resets by the peer: at once, */
+#define RPC_RESET_RATE 50                      /* and per second */
+#define RPC_CONTROL_LIMIT 1000                 /* frames without use per RPC_CONTROL_WINDOW */
 #define RPC_CONTROL_WINDOW (10 * CS_NS_PER_S)
 #define RPC_STALL_NS (30 * CS_NS_PER_S)     /* a peer that takes no byte of ours */
-#define RPC_LINGER_NS (60 * CS_NS_PER_S)    /* a finished stream whose rest nobody reads */
 #define RPC_HEADERS_NS (10 * CS_NS_PER_S)   /* from a HEADERS frame to its end */
 #define RPC_PING_WAIT_NS (20 * CS_NS_PER_S) /* for the answer to a keepalive ping */
 #define RPC_GOAWAY_WAIT_NS CS_NS_PER_S      /* between the two GOAWAYs, at most */
@@ -42,7 +41,21 @@ struct rpc_route { /* one method of a listener */
     void *service;
 };
 
+/* t + ns, INT64_MAX (never) when ns is 0 or too large. */
+static inline int64_t rpc_after(int64_t t, int64_t ns)
+{
+    int64_t r;
+    return ns <= 0 || __builtin_add_overflow(t, ns, &r) ? INT64_MAX : r;
+}
+
 struct rpc_lane;
+
+/* Memory for requests that several connections share. */
+struct rpc_budget {
+    _Atomic size_t used;
+    size_t limit;
+    struct rpc_budget *above; /* what is taken here is taken there as well; or NULL */
+};
 
 struct rpc_endpoint { /* a listener */
     struct rpc_server *server;
@@ -68,6 +81,7 @@ struct rpc_lane {
     struct rpc_conn *conns;  /* [loop] */
     struct loop_timer *trim; /* [loop] gives memory back after many connections went */
     unsigned closed_since_trim;
+    size_t sent_since_trim; /* bytes of messages, as they were freed */
     bool started, draining, trim_set;
 };
 
@@ -79,8 +93,8 @@ struct rpc_server {
     unsigned next_lane;             /* [loop of lane 0] */
     struct rpc_endpoint *endpoints; /* newest first */
     _Atomic unsigned conn_count;
-    _Atomic unsigned live_calls; /* executors that still have to run their last callback */
-    _Atomic size_t recv_total;
+    _Atomic unsigned live_calls;            /* executors that still have to run their last callback */
+    struct rpc_budget tcp, tcp_anon, local; /* local: Unix sockets, which TCP cannot starve */
     _Atomic bool stopping;
     bool shut_down;
     pthread_mutex_t lock;   /* for `changed` only */
@@ -97,10 +111,12 @@ struct rpc_conn {
     unsigned call_count;           /* [loop] */
     struct rpc_timer timer;        /* [loop] the earliest of what follows */
     int64_t setup_by, headers_by, stall_by, ping_by, goaway_by, age_at; /* [loop] INT64_MAX: none */
+    int64_t close_by, linger_at;                                        /* [loop] likewise */
     int64_t last_heard, idle_since;                                     /* [loop] */
     int64_t control_start;                                              /* [loop] flood guard */
     unsigned control_count;
-    size_t recv_bytes; /* [loop] */
+    struct rpc_budget *budget; /* [loop] */
+    size_t recv_bytes;         /* [loop] */
     _Atomic size_t send_bytes;
     bool open, goaway_sent, drain; /* [loop] */
     bool has_peer;
@@ -117,7 +133,7 @@ struct rpc_out { /* a message on its way out */
     struct cs_buf body;
 };
 
-enum rpc_work_kind { RPC_WORK_OPEN, RPC_WORK_MESSAGE, RPC_WORK_HALF_CLOSE, RPC_WORK_POST, RPC_WORK_CLOSED };
+enum rpc_work_kind { RPC_WORK_OPEN, RPC_WORK_MESSAGE, RPC_WORK_HALF_CLOSE, RPC_WORK_POST };
 struct rpc_work { /* what a stream's executor has to do */
     struct rpc_work *next;
     enum rpc_work_kind kind;
@@ -138,16 +154,17 @@ struct rpc_call {
 
     int32_t stream;                /* [loop] 0: gone */
     struct rpc_call *next, **link; /* [loop] the connection's list */
-    struct rpc_timer timer;        /* [loop] deadline, then linger */
+    struct rpc_timer timer;        /* [loop] for the earlier of deadline and message_by, or before */
+    int64_t message_by;            /* [loop] when the message coming in has to be whole; INT64_MAX: none */
     struct rpc_timer retry;        /* [loop] the pool was full */
     struct rpc_deframer in;        /* [loop] */
     struct cs_buf request;         /* [loop] of a unary call, until it is dispatched */
     size_t recv_held;              /* [loop] counted in conn->recv_bytes */
     size_t withheld;               /* [loop] received but not given back to the peer's window */
-    size_t linger_queued;          /* [loop] bytes left when the wait for the peer began */
+    size_t linger_queued;          /* [loop] bytes left when the connection last looked */
     size_t header_bytes;           /* [loop] */
     size_t out_off;                /* [loop] bytes of the first message already sent, with prefix */
-    bool dispatched, headers_sent, deferred, half_closed, got_request; /* [loop] */
+    bool dispatched, headers_sent, deferred, half_closed, got_request, lingers; /* [loop] */
     uint16_t http_status;  /* [loop] of an early refusal; 0: 200 */
     struct rpc_head *head; /* [loop] while headers come in */
 
@@ -155,12 +172,15 @@ struct rpc_call {
     char encoding[16]; /* [const] grpc-encoding */
 
     pthread_mutex_t lock;
-    struct rpc_out *out, **out_end;        /* [lock] */
-    struct rpc_work *work, **work_end;     /* [lock] */
-    bool running, finished, closed_queued; /* [lock] */
-    cs_code code;                          /* [lock] valid when finished */
-    char *text;                            /* [lock] */
-    struct rpc_detail *detail;             /* [lock] */
+    struct rpc_out *out, **out_end;    /* [lock] */
+    struct rpc_work *work, **work_end; /* [lock] */
+    bool running, finished;            /* [lock] */
+    bool want_room;            /* [lock] a send was refused: `writable` is owed when the queue is down */
+    bool room_due;             /* [lock] `writable` is to run */
+    bool close_due, closed;    /* [lock] `closed` is to run; it does, or did, or never will */
+    cs_code code;              /* [lock] valid when finished */
+    char *text;                /* [lock] */
+    struct rpc_detail *detail; /* [lock] */
 
     struct cs_arena *arena; /* [exec] */
     bool arena_borrowed;
@@ -183,7 +203,9 @@ void rpc_call_end_in(struct rpc_call *call);                               /* [l
 void rpc_call_gone(struct rpc_call *call, cs_code code, const char *text); /* [loop] no stream any more */
 /* End with a status whatever the handler thinks; what is queued is dropped. */
 void rpc_call_abort(struct rpc_call *call, cs_code code, const char *text); /* [loop] */
-void rpc_call_linger(struct rpc_call *call);                                /* [loop] */
+/* True: finished, but not gone. Asked every linger_ns; resets the stream when the peer took nothing since
+ * the last time. */
+bool rpc_call_lingers(struct rpc_call *call); /* [loop] */
 void rpc_call_live_end(struct rpc_server *s);
 
 /* call_out.c */
@@ -198,7 +220,10 @@ bool rpc_call_set_status(struct rpc_call *call, cs_code code, const char *text, 
 /* call_exec.c: streams */
 CS_CHECKED bool rpc_exec_push(struct rpc_call *call, enum rpc_work_kind kind, struct cs_buf *msg,
                               void (*fn)(struct rpc_call *call, void *service, void *state), bool on_loop);
+/* The executor's last act; also starts what could not be started before. Needs no memory on the loop. */
 void rpc_exec_close(struct rpc_call *call, bool on_loop);
+/* `writable`, soon; room_due is set. [loop], also inside nghttp2's callbacks */
+void rpc_exec_room(struct rpc_call *call);
 void rpc_exec_unary(struct rpc_call *call); /* [loop] the request is whole */
 void rpc_exec_drop(struct rpc_call *call);
 
@@ -213,6 +238,7 @@ void rpc_conn_check_drained(struct rpc_conn *conn);
 void rpc_conn_kill(struct rpc_conn *conn, const char *text); /* [loop] */
 bool rpc_conn_recv_grow(struct rpc_conn *conn, size_t n);    /* [loop] false: over a limit */
 void rpc_conn_recv_shrink(struct rpc_conn *conn, size_t n);
+void rpc_conn_watch_rest(struct rpc_conn *conn); /* [loop] a finished call has something left to send */
 /* For tests and fuzzing: a connection without a socket. */
 CS_CHECKED cs_code rpc_conn_new(struct rpc_lane *lane, struct rpc_endpoint *ep, int fd, SSL *ssl,
                                 const char *address, const char *ip, struct rpc_conn **out, struct cs_err *e);
@@ -230,6 +256,9 @@ void rpc_endpoint_stop(struct rpc_endpoint *ep); /* [loop of lane 0] */
 void rpc_endpoint_free(struct rpc_endpoint *ep);
 
 /* server.c */
-void rpc_lane_conn_closed(struct rpc_lane *lane);
+void rpc_lane_conn_closed(struct rpc_lane *lane);         /* [loop] */
+void rpc_server_budgets(struct rpc_server *s);            /* sets them up from cfg.recv_limit */
+void rpc_server_conn_gone(struct rpc_server *s);          /* any thread; part of the former */
+void rpc_lane_msg_freed(struct rpc_lane *lane, size_t n); /* [loop] */
 
 #endif

@@ -247,7 +247,7 @@ static void give(struct rpc_endpoint *ep, int fd, const struct sockaddr_storage 
     if (copy == NULL || !loop_post(h.lane->loop, on_handover, copy)) {
         cs_free(copy);
         close(fd);
-        rpc_lane_conn_closed(h.lane);
+        rpc_server_conn_gone(s);
     }
 }
 

@@ -9,7 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TRIM_AFTER 64 /* connections closed */
+#define TRIM_AFTER 64                       /* connections closed, */
+#define TRIM_AFTER_BYTES (4u * 1024 * 1024) /* or bytes of messages sent */
 #define TRIM_DELAY_NS (2 * CS_NS_PER_S)
 #define POOL_QUEUE 8192
 
@@ -37,26 +38,69 @@ static void config_defaults(struct rpc_server_config *cfg)
         cfg->conn_queue = 32u * 1024 * 1024;
     set_default(&cfg->handshake_ns, 10 * CS_NS_PER_S);
     set_default(&cfg->keepalive_ns, 7200 * CS_NS_PER_S);
+    set_default(&cfg->drain_ns, 60 * CS_NS_PER_S);
+    set_default(&cfg->message_ns, 30 * CS_NS_PER_S);
+    set_default(&cfg->linger_ns, 60 * CS_NS_PER_S);
+    if (cfg->recv_limit == 0)
+        cfg->recv_limit = 512u * 1024 * 1024;
+}
+
+/* Also for fuzzing, where no rpc_server_new ran. */
+void rpc_server_budgets(struct rpc_server *s)
+{
+    s->tcp.limit = s->local.limit = s->cfg.recv_limit;
+    s->tcp_anon.limit = s->cfg.recv_limit / 4;
+    s->tcp_anon.above = &s->tcp;
 }
 
 /* --- I/O threads --- */
 
-/* glibc keeps what a burst of connections freed; give it back once it is quiet again. */
+static bool much_freed(const struct rpc_lane *lane)
+{
+    return lane->closed_since_trim >= TRIM_AFTER || lane->sent_since_trim >= TRIM_AFTER_BYTES;
+}
+
+static void trim_later(struct rpc_lane *lane)
+{
+    lane->trim_set = true;
+    lane->closed_since_trim = 0;
+    lane->sent_since_trim = 0;
+    loop_timer_arm(lane->trim, TRIM_DELAY_NS, 0);
+}
+
+/* glibc keeps what a burst of connections or messages freed; give it back once it is quiet again. */
 static void on_trim(void *arg)
 {
     struct rpc_lane *lane = arg;
+    if (much_freed(lane)) {
+        trim_later(lane);
+        return;
+    }
     lane->trim_set = false;
-    lane->closed_since_trim = 0;
     (void)malloc_trim(0);
+}
+
+static void trim_if_much(struct rpc_lane *lane)
+{
+    if (!lane->trim_set && lane->trim != NULL && much_freed(lane))
+        trim_later(lane);
+}
+
+void rpc_lane_msg_freed(struct rpc_lane *lane, size_t n)
+{
+    lane->sent_since_trim += n;
+    trim_if_much(lane);
 }
 
 void rpc_lane_conn_closed(struct rpc_lane *lane)
 {
-    struct rpc_server *s = lane->server;
-    if (++lane->closed_since_trim >= TRIM_AFTER && !lane->trim_set && lane->trim != NULL) {
-        lane->trim_set = true;
-        loop_timer_arm(lane->trim, TRIM_DELAY_NS, 0);
-    }
+    lane->closed_since_trim++;
+    trim_if_much(lane);
+    rpc_server_conn_gone(lane->server);
+}
+
+void rpc_server_conn_gone(struct rpc_server *s)
+{
     if (atomic_fetch_sub(&s->conn_count, 1) != 1 || !atomic_load(&s->stopping))
         return;
     pthread_mutex_lock(&s->lock);
@@ -120,6 +164,7 @@ cs_code rpc_server_new(const struct rpc_server_config *cfg, struct rpc_server **
         return cs_nomem(e);
     s->cfg = *cfg;
     config_defaults(&s->cfg);
+    rpc_server_budgets(s);
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);

@@ -24,7 +24,11 @@ struct rpc_conn;
 
 enum rpc_run {
     RPC_INLINE,   /* on the I/O thread: bounded work under about 200 us, never blocks */
-    RPC_WORKER,   /* on the worker pool: database, signing batches, plugins */
+    /* On the worker pool: database, signing batches, plugins. Whatever such a handler waits for needs a
+     * deadline of its own: nobody interrupts it when the call's deadline passes or the client goes, it
+     * keeps its worker until it returns (it may look at rpc_call_done and rpc_call_deadline), and
+     * rpc_server_shutdown waits for it without limit. */
+    RPC_WORKER,
 };
 
 /* Streams: each callback returns CS_OK to go on; anything else finishes the call with that status. */
@@ -40,11 +44,10 @@ struct rpc_stream_ops {
     void (*closed)(struct rpc_call *call, void *service, void *state);
     /* There is room to send again: called on the call's executor, once after one or more
      * rpc_call_send of this call came back with CS_EXHAUSTED, when the bytes queued of the call have
-     * fallen to the low-water mark (a quarter of rpc_server_config.stream_queue). When it was the
-     * connection's queue that was full, also that one has to be down to three quarters; a stream that
-     * is not read then waits only for the others of its connection. Never comes without such a
-     * refusal, nor once the call is over; may come when rpc_call_send already works again. A refusal
-     * from inside it asks for the next one. NULL: not wanted. */
+     * fallen to a quarter of rpc_server_config.stream_queue and those of its connection to three
+     * quarters of conn_queue, or nothing of the call is queued any more. Never comes without such a
+     * refusal, nor once the call is over. A refusal from inside it asks for the next one. It needs no
+     * memory, so it comes also when there is none. NULL: not wanted. */
     cs_code (*writable)(struct rpc_call *call, void *service, void *state, struct cs_err *e);
 };
 
@@ -65,6 +68,8 @@ struct rpc_conn *rpc_call_conn(struct rpc_call *call);
 struct cs_arena *rpc_call_arena(struct rpc_call *call);
 /* First value of a metadata key (lower case; "-bin" values are decoded); len 0 when absent. */
 struct cs_slice rpc_call_metadata(const struct rpc_call *call, const char *key);
+/* How many values a metadata key has. */
+size_t rpc_call_metadata_count(const struct rpc_call *call, const char *key);
 /* Monotonic deadline in ns, INT64_MAX when the client set none. */
 int64_t rpc_call_deadline(const struct rpc_call *call);
 bool rpc_call_done(const struct rpc_call *call);          /* cancelled or finished: stop working */
@@ -122,6 +127,8 @@ struct rpc_listener {
     const char *tcp_address;               /* "0.0.0.0:8081", "[::1]:0"; or NULL */
     const char *unix_path;                 /* or NULL; a stale socket file is replaced */
     int unix_mode;                         /* mode bits of the socket file, e.g. 0770 */
+    /* Responses hold secrets: a message is overwritten when it was sent or dropped. */
+    bool secret_responses;
     struct rpc_listener_tls tls;           /* TCP only */
     const struct rpc_service *services;    /* borrowed, must outlive the server */
     size_t service_count;
@@ -147,6 +154,16 @@ struct rpc_server_config {
     int64_t handshake_ns;                  /* TLS handshake + first settings; 0: 10 s */
     int64_t keepalive_ns;                  /* ping an idle connection; 0: 2 h as grpc-go */
     int64_t max_conn_idle_ns, max_conn_age_ns; /* 0: none. At age: GOAWAY, then close when drained */
+    int64_t drain_ns;                      /* from the last GOAWAY to the close, open calls or not; 0: 60 s */
+    /* From the first byte of a message to its last; of a unary call from its headers to the end of the
+     * request. Then the call ends with CS_DEADLINE. Streams may be quiet between messages as long as
+     * they like. 0: 30 s */
+    int64_t message_ns;
+    int64_t linger_ns;                     /* a finished call of whose rest the peer takes nothing; 0: 60 s */
+    /* Bytes of requests that are not worked on yet: of all TCP connections together, and again of all
+     * Unix connections together. Of it, peers whose connection has no data (rpc_conn_data) get a
+     * quarter, and any one connection at most half of what is still free. 0: 512 MiB */
+    size_t recv_limit;
     struct cs_log log;
 };
 
@@ -159,7 +176,8 @@ CS_CHECKED cs_code rpc_server_listen(struct rpc_server *s, const struct rpc_list
 int rpc_server_port(const struct rpc_server *s, unsigned n);
 struct loop_pool *rpc_server_pool(struct rpc_server *s);
 /* Stop accepting, GOAWAY everywhere, let running unary calls end for at most `grace_ns`, end streams
- * with UNAVAILABLE, remove socket files, join all threads. Blocking; not on an own thread. */
+ * with UNAVAILABLE, remove socket files, join all threads. Handlers on workers are waited for as long as
+ * they run, grace or not. Blocking; not on an own thread. */
 void rpc_server_shutdown(struct rpc_server *s, int64_t grace_ns);
 void rpc_server_free(struct rpc_server *s);        /* shuts down first if that was not done */
 

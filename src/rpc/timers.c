@@ -45,16 +45,15 @@ static void rearm(struct rpc_timers *ts)
     if (ts->heap.len == 0 || node(ts, 0)->when >= ts->armed)
         return;
     ts->armed = node(ts, 0)->when;
-    int64_t after = ts->armed - cs_mono_ns(&cs_clock_system);
+    int64_t after = ts->armed - rpc_timers_now(ts);
     loop_timer_arm(ts->timer, after > 0 ? after : 0, 0);
 }
 
-static void fire(void *arg)
+void rpc_timers_run(struct rpc_timers *ts)
 {
-    struct rpc_timers *ts = arg;
     ts->armed = INT64_MAX;
     /* the kernel's timers have milliseconds: what is due within one is due */
-    int64_t now = cs_mono_ns(&cs_clock_system) + CS_NS_PER_MS;
+    int64_t now = rpc_timers_now(ts) + CS_NS_PER_MS;
     while (ts->heap.len > 0 && node(ts, 0)->when <= now) {
         struct rpc_timer *t = node(ts, 0);
         rpc_timer_clear(ts, t);
@@ -63,10 +62,15 @@ static void fire(void *arg)
     rearm(ts);
 }
 
+static void on_timer(void *arg)
+{
+    rpc_timers_run(arg);
+}
+
 cs_code rpc_timers_init(struct rpc_timers *ts, struct loop *loop, struct cs_err *e)
 {
-    *ts = (struct rpc_timers){.armed = INT64_MAX};
-    return loop_timer_new(loop, fire, ts, &ts->timer, e);
+    *ts = (struct rpc_timers){.armed = INT64_MAX, .clock = &cs_clock_system};
+    return loop_timer_new(loop, on_timer, ts, &ts->timer, e);
 }
 
 void rpc_timers_free(struct rpc_timers *ts)

@@ -18,10 +18,18 @@ struct rpc_timer {
 struct rpc_timers {
     struct cs_vec heap;
     struct loop_timer *timer;
-    int64_t armed; /* what `timer` waits for; INT64_MAX: not armed */
+    const struct cs_clock *clock; /* the machine's; tests put theirs here before the first node */
+    int64_t armed;                /* what `timer` waits for; INT64_MAX: not armed */
 };
 /* Before the loop runs, or on its thread. */
 CS_CHECKED cs_code rpc_timers_init(struct rpc_timers *ts, struct loop *loop, struct cs_err *e);
+/* What the deadlines are compared with. */
+static inline int64_t rpc_timers_now(const struct rpc_timers *ts)
+{
+    return cs_mono_ns(ts->clock);
+}
+/* Calls what is due. The loop's timer does; tests that turn the clock do it themselves. */
+void rpc_timers_run(struct rpc_timers *ts);
 /* Nodes still set are forgotten. */
 void rpc_timers_free(struct rpc_timers *ts);
 /* Set or move. INT64_MAX clears. CS_INTERNAL when memory is out: the node is not set. */
