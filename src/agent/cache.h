@@ -106,10 +106,11 @@ void agent_nearest_free(struct agent_nearest *n);
 struct spiffe_bundle *agent_cache_bundle(struct agent_cache *c, const char *trust_domain);
 
 /* From now on `notify` is called when an update is there to be taken. It is called with the cache's lock
- * held: only wake somebody. It is called once per update that was taken, and never again after
- * agent_subscription_free. *waiting: no update yet, because an SVID has to be fetched first. */
+ * held: only wake somebody. false: nobody could be woken, the update is not kept and the next one comes with
+ * another call. It is called once per update that was taken, and never again after agent_subscription_free.
+ * *waiting: no update yet, because an SVID has to be fetched first. */
 CS_CHECKED cs_code agent_cache_subscribe(struct agent_cache *c, const char *const *selectors, size_t count,
-                                         void (*notify)(void *arg), void *arg,
+                                         bool (*notify)(void *arg), void *arg,
                                          struct agent_subscription **out, bool *waiting, struct cs_err *e);
 /* The newest update, a reference; NULL: nothing new. */
 struct agent_update *agent_subscription_take(struct agent_subscription *s);

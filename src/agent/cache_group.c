@@ -236,9 +236,12 @@ static void deliver(struct agent_subscription *s, struct agent_update *u)
     bool idle = s->pending == NULL;
     agent_update_unref(s->pending);
     s->pending = agent_update_ref(u);
+    if (idle && !s->notify(s->arg)) { /* what is pending means that somebody was told of it */
+        agent_update_unref(s->pending);
+        s->pending = NULL;
+        return;
+    }
     s->started = true;
-    if (idle)
-        s->notify(s->arg);
 }
 
 /* A first update is complete. Later ones may lack an SVID that was just dropped or is new, but never all of
@@ -373,7 +376,7 @@ static void start(struct agent_cache *c, struct agent_subscription *s, bool *wai
 }
 
 cs_code agent_cache_subscribe(struct agent_cache *c, const char *const *selectors, size_t count,
-                              void (*notify)(void *arg), void *arg, struct agent_subscription **out,
+                              bool (*notify)(void *arg), void *arg, struct agent_subscription **out,
                               bool *waiting, struct cs_err *e)
 {
     *out = NULL;

@@ -31,7 +31,7 @@ struct agent_subscription {
     struct agent_cache *cache;
     struct agent_group *group;
     struct agent_subscription *next, *prev;
-    void (*notify)(void *arg);
+    bool (*notify)(void *arg);
     void *arg;
     struct agent_update *pending; /* not taken yet */
     bool started;                 /* has had a first, complete update */

@@ -48,7 +48,8 @@ static cs_code check_header(struct rpc_call *call, void *arg, struct cs_err *e)
     (void)arg;
     if (strncmp(rpc_call_method(call)->path, prefix, sizeof prefix - 1) != 0)
         return CS_OK;
-    if (!cs_slice_is(rpc_call_metadata(call, "workload.spiffe.io"), "true"))
+    if (rpc_call_metadata_count(call, "workload.spiffe.io") != 1 ||
+        !cs_slice_is(rpc_call_metadata(call, "workload.spiffe.io"), "true"))
         return cs_fail(e, CS_INVALID, "security header missing from request");
     return CS_OK;
 }
@@ -85,6 +86,7 @@ static cs_code listen_public(struct endpoints *ep, struct cs_err *e)
     const struct rpc_listener l = {
         .unix_path = cfg->socket_path,
         .unix_mode = SOCKET_MODE,
+        .secret_responses = true, /* private keys and tokens */
         .services = ep->services,
         .service_count = n,
         .begin = check_header,

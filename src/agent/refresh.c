@@ -8,7 +8,7 @@
 #include "agent/rotation.h"
 #include "base/logfields.h"
 #include "base/text.h"
-#include "spiffe/x509svid.h"
+#include "crypto/x509_verify.h"
 
 /* Entries changed in one round after which memory is given back to the kernel. */
 #define TRIM_AFTER 1000
@@ -381,17 +381,6 @@ static cs_code make_requests(struct agent *a, struct batch *b, struct cs_err *e)
     return CS_OK;
 }
 
-/* What came is for the key and the ID that was asked for. */
-static cs_code check_answer(const struct batch *b, size_t i, struct cs_err *e)
-{
-    struct crypto_pub *pub = NULL;
-    struct spiffe_id id;
-    CS_TRY(x509_cert_pub(b->chains[i].at[0], &pub, e));
-    if (!crypto_pub_equal(pub, crypto_key_pub(b->keys[i])))
-        return cs_fail(e, CS_INTERNAL, "the X509-SVID that the server sent is for another key");
-    return spiffe_x509_id(b->chains[i].at[0], &id, e);
-}
-
 static cs_code take_answers(struct agent *a, struct batch *b, struct cs_err *e)
 {
     size_t n = 0;
@@ -400,8 +389,13 @@ static cs_code take_answers(struct agent *a, struct batch *b, struct cs_err *e)
         const struct agent_entry *en = b->stale[i].entry;
         if (b->chains[i].count == 0)
             continue;
-        CS_TRY(check_answer(b, i, e));
         const struct x509_cert *leaf = b->chains[i].at[0];
+        struct cs_err fault;
+        if (agent_svid_check(leaf, crypto_key_pub(b->keys[i]), en->spiffe_id, &fault) != CS_OK) {
+            cs_log_error(&a->mlog, "Ignoring an X509-SVID that was not asked for", KV(CS_F_ENTRY_ID, en->id),
+                         KV(CS_F_SPIFFE_ID, en->spiffe_id), KV_ERR(&fault));
+            continue; /* still stale */
+        }
         if (agent_rotation_falls_back(leaf->not_before, leaf->not_after, target))
             cs_log_warn(
                 &a->mlog,

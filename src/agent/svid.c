@@ -2,6 +2,7 @@
 #include "agent/svid.h"
 
 #include "agent/rotation.h"
+#include "spiffe/x509svid.h"
 
 #include <stdatomic.h>
 
@@ -45,6 +46,21 @@ cs_code agent_svid_new(const struct x509_chain *chain, const struct crypto_key *
     };
     atomic_init(&h->refs, 1);
     *out = &h->svid;
+    return CS_OK;
+}
+
+cs_code agent_svid_check(const struct x509_cert *leaf, const struct crypto_pub *key, const char *spiffe_id,
+                         struct cs_err *e)
+{
+    struct crypto_pub *pub = NULL;
+    struct spiffe_id id;
+    CS_TRY(x509_cert_pub(leaf, &pub, e));
+    if (!crypto_pub_equal(pub, key))
+        return cs_fail(e, CS_INTERNAL, "the X509-SVID that the server sent is for another key");
+    CS_TRY(spiffe_x509_id(leaf, &id, e));
+    if (!cs_slice_is(id.text, spiffe_id))
+        return cs_fail(e, CS_INTERNAL, "the X509-SVID that the server sent is for \"%.*s\"", (int)id.text.len,
+                       (const char *)id.text.data);
     return CS_OK;
 }
 

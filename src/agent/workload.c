@@ -12,6 +12,7 @@
 
 #define JWT_THREADS 4
 #define JWT_QUEUE 4096
+#define JWT_QUEUE_PER_PROCESS 1024
 
 /* --- Streams --- */
 
@@ -165,11 +166,10 @@ static void on_update(struct rpc_call *call, void *service, void *state)
 }
 
 /* On the thread that changed the cache, under its lock. */
-static void wake(void *arg)
+static bool wake(void *arg)
 {
     const struct stream *s = arg;
-    if (!rpc_call_post(s->call, on_update))
-        return; /* the call is over: `closed` comes, or came */
+    return rpc_call_post(s->call, on_update); /* false: no memory, or the call is over and `closed` comes */
 }
 
 /* --- The request --- */
@@ -291,7 +291,7 @@ cs_code workload_api_init(struct workload_api *w, struct agent *a, struct cs_err
 {
     const struct agent_config *cfg = a->cfg;
     *w = (struct workload_api){.agent = a, .log = cs_log_sub(a->log, "endpoints")};
-    CS_TRY(loop_pool_new("jwt", JWT_THREADS, JWT_QUEUE, &w->jwt_pool, e));
+    CS_TRY(agent_fairqueue_new("jwt", JWT_THREADS, JWT_QUEUE_PER_PROCESS, JWT_QUEUE, &w->jwt_jobs, e));
     CS_TRY(
         add_limit(w, LIMIT_X509_SVID, "/SpiffeWorkloadAPI/FetchX509SVID", cfg->ratelimit.fetch_x509_svid, e));
     CS_TRY(add_limit(w, LIMIT_JWT_SVID, "/SpiffeWorkloadAPI/FetchJWTSVID", cfg->ratelimit.fetch_jwt_svid, e));
@@ -303,8 +303,7 @@ cs_code workload_api_init(struct workload_api *w, struct agent *a, struct cs_err
 
 void workload_api_free(struct workload_api *w)
 {
-    if (w->jwt_pool != NULL)
-        loop_pool_free(w->jwt_pool);
+    agent_fairqueue_free(w->jwt_jobs);
     for (size_t i = 0; i < LIMIT_COUNT; i++)
         agent_ratelimit_free(w->limits[i]);
     *w = (struct workload_api){0};

@@ -6,6 +6,7 @@
 #define CS_AGENT_WORKLOAD_H
 
 #include "agent/agent.h"
+#include "agent/fairqueue.h"
 #include "agent/ratelimit.h"
 #include "rpc/server.h"
 
@@ -15,7 +16,7 @@ enum workload_limit { LIMIT_X509_SVID, LIMIT_JWT_SVID, LIMIT_X509_BUNDLES, LIMIT
 struct workload_api {
     struct agent *agent;
     struct cs_log log;
-    struct loop_pool *jwt_pool; /* calls to the server for tokens: they may hang, and nobody else waits */
+    struct agent_fairqueue *jwt_jobs; /* calls to the server for tokens: they may hang, nobody else waits */
     struct agent_ratelimit *limits[LIMIT_COUNT]; /* NULL: no limit */
     struct cs_log_limit denials, failures;
 };

@@ -271,7 +271,8 @@ static cs_code jwt_message(struct rpc_call *call, void *service, void *state, st
         run_job(j);
         return CS_OK;
     }
-    if (loop_pool_submit(w->jwt_pool, run_job, j))
+    const struct loop_peer *peer = rpc_conn_peer(rpc_call_conn(call));
+    if (agent_fairqueue_submit(w->jwt_jobs, peer != NULL ? (uint64_t)peer->pid : 0, run_job, j))
         return CS_OK;
     job_free(j);
     return cs_fail(e, CS_UNAVAILABLE,

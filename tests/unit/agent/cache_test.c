@@ -165,9 +165,16 @@ static size_t serve(struct fixture *f)
     return n;
 }
 
-static void count_calls(void *arg)
+static bool count_calls(void *arg)
 {
     ++*(unsigned *)arg;
+    return true;
+}
+
+/* Cannot wake anybody while the number is odd. */
+static bool wake_if_even(void *arg)
+{
+    return *(unsigned *)arg % 2 == 0;
 }
 
 static struct agent_subscription *watch(struct fixture *f, const char *const *sel, size_t n, unsigned *calls,
@@ -257,6 +264,24 @@ static void test_changes_reach_streams(void **state)
     assert_null(agent_subscription_take(t));
     agent_subscription_free(s);
     agent_subscription_free(t);
+}
+
+static void test_a_wake_that_failed_is_not_the_last(void **state)
+{
+    struct fixture *f = *state;
+    unsigned n = 1;
+    bool waiting;
+    struct agent_subscription *s;
+    put(f, &(struct spec){.id = "a", .path = "/a", .selectors = {"uid:0"}});
+    serve(f);
+    assert_int_equal(agent_cache_subscribe(f->cache, root, 3, wake_if_even, &n, &s, &waiting, NULL), CS_OK);
+    expect(s, "a");
+    give(f, "a");
+    assert_null(agent_subscription_take(s)); /* nobody was told */
+    n = 2;
+    give(f, "a");
+    expect(s, "a");
+    agent_subscription_free(s);
 }
 
 static void test_updates_are_shared_and_newest_wins(void **state)
@@ -527,6 +552,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_first_update_is_complete, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nobody_is_told_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_changes_reach_streams, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_wake_that_failed_is_not_the_last, setup, teardown),
         cmocka_unit_test_setup_teardown(test_updates_are_shared_and_newest_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(test_revision_makes_stale, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rotation_by_time, setup, teardown),
