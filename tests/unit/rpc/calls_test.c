@@ -76,6 +76,23 @@ static void test_metadata_and_detail(void **state)
     }
 }
 
+static void test_metadata_count(void **state)
+{
+    (void)state;
+    const struct rpc_metadata md[] = {{"one", "1"}, {"two", "1"}, {"two", "1"}};
+    static const char *const asks[][2] = {{"mdn:one", "1"}, {"mdn:two", "2"}, {"mdn:none", "0"}};
+    for (int i = 0; i < 2; i++) {
+        for (size_t k = 0; k < sizeof asks / sizeof asks[0]; k++) {
+            struct cs_buf out CS_CLEANUP(cs_buf_free) = {0};
+            struct rpc_result r;
+            assert_int_equal(rpc_client_unary(clients(i), "/test.Echo/Inline", cs_slice_str(asks[k][0]), &out,
+                                              md, 3, 0, &r, NULL),
+                             CS_OK);
+            assert_true(cs_slice_is(cs_buf_slice(&out), asks[k][1]));
+        }
+    }
+}
+
 static void test_unknown(void **state)
 {
     (void)state;
@@ -350,12 +367,12 @@ static void test_health(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unary),       cmocka_unit_test(test_metadata_and_detail),
-        cmocka_unit_test(test_unknown),     cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_bidi),        cmocka_unit_test(test_join_and_count),
-        cmocka_unit_test(test_deadline),    cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_health),
+        cmocka_unit_test(test_unary),          cmocka_unit_test(test_metadata_and_detail),
+        cmocka_unit_test(test_metadata_count), cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_sizes),          cmocka_unit_test(test_bidi),
+        cmocka_unit_test(test_join_and_count), cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_threads),        cmocka_unit_test(test_health),
     };
     return cmocka_run_group_tests_name("rpc/calls", tests, setup, teardown);
 }

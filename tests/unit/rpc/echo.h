@@ -16,8 +16,9 @@ struct echo {
     _Atomic bool hold; /* Block waits until this is false */
 };
 
-/* Unary: the request back. "fail:N:text" ends with status N; "md:KEY" answers a metadata value;
- * "big:N" answers N bytes; "detail" fails with a detail; "deadline" answers "set" or "none". */
+/* Unary: the request back. "fail:N:text" ends with status N; "md:KEY" answers a metadata value,
+ * "mdn:KEY" how many it has; "big:N" answers N bytes; "detail" fails with a detail; "deadline" answers "set"
+ * or "none". */
 static inline cs_code echo_unary(struct rpc_call *call, void *service, struct cs_slice request,
                                  struct cs_buf *response, struct cs_err *e)
 {
@@ -32,6 +33,10 @@ static inline cs_code echo_unary(struct rpc_call *call, void *service, struct cs
         return cs_fail(e, (cs_code)code, "%s", text + at);
     if (strncmp(text, "md:", 3) == 0) {
         cs_buf_add_slice(response, rpc_call_metadata(call, text + 3));
+        return CS_OK;
+    }
+    if (strncmp(text, "mdn:", 4) == 0) {
+        cs_buf_printf(response, "%zu", rpc_call_metadata_count(call, text + 4));
         return CS_OK;
     }
     if (sscanf(text, "big:%u", &big) == 1) {
@@ -168,7 +173,8 @@ static inline cs_code keep_open(struct rpc_call *call, void *service, void *stat
     return CS_OK;
 }
 
-static const struct rpc_stream_ops bidi_ops = {.open = echo_open, .message = bidi_message, .closed = echo_closed};
+static const struct rpc_stream_ops bidi_ops = {
+    .open = echo_open, .message = bidi_message, .closed = echo_closed};
 static const struct rpc_stream_ops join_ops = {
     .open = echo_open, .message = join_message, .half_close = join_half_close, .closed = echo_closed};
 static const struct rpc_stream_ops count_ops = {
