@@ -4,6 +4,7 @@
  */
 #include "agent/run.h"
 #include "cli/agent/internal.h"
+#include "cli/daemon.h"
 #include "cli/health.h"
 #include "config/agent_config.h"
 
@@ -48,36 +49,22 @@ static const struct cli_flag run_flags[] = {
     CLI_END,
 };
 
-static void drop_sink(struct cs_log_sink **s)
-{
-    cs_log_sink_free(*s);
-}
-
-static cs_code open_sink(const struct config_log *log, const char *path, struct cs_log_sink **out,
-                         struct cs_err *e)
-{
-    CS_TRY(cs_log_sink_open(path, log->format, log->level, out, e));
-    cs_log_sink_set_source(*out, log->source_location);
-    return CS_OK;
-}
-
 static cs_code run_agent(struct cli_env *env, void *opts, struct cs_err *e)
 {
     struct run_opts *o = opts;
     CS_AUTO(agent_config) cfg = NULL;
     CS_CLEANUP(config_notes_free) struct config_notes notes = {0};
-    CS_CLEANUP(drop_sink) struct cs_log_sink *sink = NULL;
+    CS_CLEANUP(cli_sink_drop) struct cs_log_sink *sink = NULL;
     cs_code code = agent_config_load(o->config, o->expand_env, &o->flags, &cfg, &notes, e);
-    if (code == CS_OK)
-        code = open_sink(&cfg->log, cfg->log.file[0] != '\0' ? cfg->log.file : NULL, &sink, e);
     if (code != CS_OK) {
-        struct config_log plain = {.level = CS_LOG_INFO};
-        if (cfg == NULL && open_sink(&plain, NULL, &sink, NULL) == CS_OK)
-            config_notes_log(&notes, &(struct cs_log){.sink = sink});
+        cli_daemon_refuse(env, &notes, "", e);
+        return code;
+    }
+    code = cli_daemon_log(&cfg->log, cfg->log.file[0] != '\0' ? cfg->log.file : NULL, &notes, &sink, e);
+    if (code != CS_OK) {
         fprintf(env->err, "%s\n", e->text);
         return code;
     }
-    config_notes_log(&notes, &(struct cs_log){.sink = sink});
     return agent_run(cfg, sink, e);
 }
 
@@ -86,13 +73,16 @@ static cs_code validate_agent(struct cli_env *env, void *opts, struct cs_err *e)
     struct run_opts *o = opts;
     CS_AUTO(agent_config) cfg = NULL;
     CS_CLEANUP(config_notes_free) struct config_notes notes = {0};
-    CS_CLEANUP(drop_sink) struct cs_log_sink *sink = NULL;
+    CS_CLEANUP(cli_sink_drop) struct cs_log_sink *sink = NULL;
+    static const char invalid[] = "SPIRE agent configuration file is invalid: ";
     cs_code code = agent_config_load(o->config, o->expand_env, &o->flags, &cfg, &notes, e);
-    struct config_log plain = {.level = CS_LOG_INFO};
-    if (open_sink(code == CS_OK ? &cfg->log : &plain, NULL, &sink, NULL) == CS_OK)
-        config_notes_log(&notes, &(struct cs_log){.sink = sink});
+    if (code != CS_OK) {
+        cli_daemon_refuse(env, &notes, invalid, e);
+        return code;
+    }
+    code = cli_daemon_log(&cfg->log, NULL, &notes, &sink, e);
     if (code != CS_OK)
-        fprintf(env->err, "SPIRE agent configuration file is invalid: %s\n", e->text);
+        fprintf(env->err, "%s%s\n", invalid, e->text);
     else
         fputs("SPIRE agent configuration file is valid.\n", env->out);
     return code;

@@ -3,6 +3,7 @@
  * spire-server run, validate, healthcheck
  */
 #include "server/run.h"
+#include "cli/daemon.h"
 #include "cli/health.h"
 #include "cli/server/internal.h"
 #include "config/server_config.h"
@@ -30,37 +31,22 @@ static const struct cli_flag run_flags[] = {
     CLI_END,
 };
 
-static void drop_sink(struct cs_log_sink **s)
-{
-    cs_log_sink_free(*s);
-}
-
-static cs_code open_sink(const struct config_log *log, const char *path, struct cs_log_sink **out,
-                         struct cs_err *e)
-{
-    CS_TRY(cs_log_sink_open(path, log->format, log->level, out, e));
-    cs_log_sink_set_source(*out, log->source_location);
-    return CS_OK;
-}
-
 static cs_code run_server(struct cli_env *env, void *opts, struct cs_err *e)
 {
-    (void)env;
     struct run_opts *o = opts;
     CS_AUTO(server_config) cfg = NULL;
     CS_CLEANUP(config_notes_free) struct config_notes notes = {0};
-    CS_CLEANUP(drop_sink) struct cs_log_sink *sink = NULL;
+    CS_CLEANUP(cli_sink_drop) struct cs_log_sink *sink = NULL;
     cs_code code = server_config_load(o->config, o->expand_env, &o->flags, &cfg, &notes, e);
-    if (code == CS_OK)
-        code = open_sink(&cfg->log, cfg->log.file[0] != '\0' ? cfg->log.file : NULL, &sink, e);
     if (code != CS_OK) {
-        struct config_log plain = {.level = CS_LOG_INFO};
-        if (cfg == NULL && open_sink(&plain, NULL, &sink, NULL) == CS_OK)
-            config_notes_log(&notes, &(struct cs_log){.sink = sink});
+        cli_daemon_refuse(env, &notes, "", e);
+        return code;
+    }
+    code = cli_daemon_log(&cfg->log, cfg->log.file[0] != '\0' ? cfg->log.file : NULL, &notes, &sink, e);
+    if (code != CS_OK) {
         fprintf(env->err, "%s\n", e->text);
         return code;
     }
-    config_notes_log(&notes, &(struct cs_log){.sink = sink});
     return server_run(cfg, sink, e);
 }
 
@@ -90,10 +76,10 @@ static cs_code validate_server(struct cli_env *env, void *opts, struct cs_err *e
     struct run_opts *o = opts;
     CS_AUTO(server_config) cfg = NULL;
     CS_CLEANUP(config_notes_free) struct config_notes notes = {0};
-    CS_CLEANUP(drop_sink) struct cs_log_sink *sink = NULL;
+    CS_CLEANUP(cli_sink_drop) struct cs_log_sink *sink = NULL;
     cs_code code = server_config_load(o->config, o->expand_env, &o->flags, &cfg, &notes, e);
     if (code == CS_OK)
-        code = open_sink(&cfg->log, "/dev/null", &sink, e);
+        code = cli_daemon_log(&cfg->log, "/dev/null", &notes, &sink, e);
     if (code != CS_OK) {
         fprintf(env->err, "SPIRE server configuration file is invalid: %s\n", e->text);
         return code;
