@@ -268,8 +268,12 @@ CS_CHECKED cs_code ds_entry_prune(struct ds *d, int64_t before, struct cs_err *e
 
 /* --- Attested nodes (agents) --------------------------------------------------------------- */
 
+/* Which fields ds_node_update takes over, and on what condition. The conditions are looked at in the
+ * transaction that writes, whoever wrote before. */
 struct ds_node_mask {
     bool serial_number, expires_at, new_serial_number, new_expires_at, can_reattest, agent_version;
+    bool unless_banned;        /* a banned node: CS_DENIED `agent is banned` */
+    const char *if_new_serial; /* another new_serial_number: CS_ABORTED. NULL: whatever it is */
 };
 
 /* Selectors are not stored by these: ds_node_set_selectors. out may be NULL. CS_EXISTS. */
@@ -350,6 +354,7 @@ CS_CHECKED cs_code ds_event_prune(struct ds *d, enum ds_event_kind kind, int64_t
 struct ds_change {
     enum { DS_CHANGE_ENTRY, DS_CHANGE_NODE, DS_CHANGE_NODE_SELECTORS, DS_CHANGE_BUNDLE } kind;
     const char *id;                      /* entry id, SPIFFE ID of the node, or trust domain */
+    uint64_t event;                      /* id of the event that it left; 0: none */
     bool deleted;                        /* the pointers below are NULL then */
     const struct ds_entry *entry;        /* DS_CHANGE_ENTRY: the entry as it is now */
     const struct ds_node *node;          /* DS_CHANGE_NODE: as it is now, without selectors */
@@ -362,6 +367,9 @@ struct ds_change {
  * and must not call the datastore. Deleting a node gives DS_CHANGE_NODE and no separate change for
  * its selectors; deleting a bundle gives a change for each entry that it touched. */
 typedef void (*ds_observer_fn)(void *arg, const struct ds_change *changes, size_t n);
+/* Differs from what an earlier call gave when something was committed in between by another process, or
+ * through another handle; writes through this one do not count. Cheap. */
+CS_CHECKED cs_code ds_foreign_version(struct ds *d, int64_t *out, struct cs_err *e);
 /* At most one; set before other threads use the handle. */
 void ds_observe(struct ds *d, ds_observer_fn fn, void *arg);
 

@@ -170,6 +170,8 @@ struct cs_arena *ds_tx_arena(struct ds_tx *tx)
 
 cs_code ds_tx_changed(struct ds_tx *tx, const struct ds_change *change, struct cs_err *e)
 {
+    uint64_t event = tx->event;
+    tx->event = 0;
     if (!tx->d->observer)
         return CS_OK;
     struct ds_rows rows = {tx->changes, tx->n_changes, tx->cap_changes};
@@ -177,6 +179,7 @@ cs_code ds_tx_changed(struct ds_tx *tx, const struct ds_change *change, struct c
     if (!at)
         return cs_nomem(e);
     *at = *change;
+    at->event = event;
     tx->changes = rows.at;
     tx->n_changes = rows.n;
     tx->cap_changes = rows.cap;
@@ -285,6 +288,23 @@ cs_code ds_ping(struct ds *d, struct cs_err *e)
     struct ds_tx tx;
     CS_TRY(ds_tx_read(&tx, d, "check", false, e));
     return ds_tx_end(&tx, ds_exec(tx.c, DS_SQL_PING, e), e);
+}
+
+/* The writer's own commits do not change what it is told, and nobody else here writes. */
+cs_code ds_foreign_version(struct ds *d, int64_t *out, struct cs_err *e)
+{
+    *out = 0;
+    if (d->single)
+        return CS_OK; /* nobody else can have it */
+    (void)pthread_mutex_lock(&d->write_mu);
+    struct ds_conn *c = d->writer;
+    c->op = "look for changes";
+    struct ds_q q = ds_q(c, DS_SQL_DATA_VERSION);
+    while (ds_next(&q))
+        *out = ds_int(&q, 0);
+    cs_code code = ds_done(&q, e);
+    (void)pthread_mutex_unlock(&d->write_mu);
+    return code;
 }
 
 void ds_observe(struct ds *d, ds_observer_fn fn, void *arg)

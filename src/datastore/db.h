@@ -46,6 +46,7 @@ struct ds_tx {
     struct cs_arena *scratch; /* made on first use; lives until the end, observer included */
     struct ds_change *changes;
     size_t n_changes, cap_changes;
+    uint64_t event; /* added last and not yet part of a change */
     int64_t now_s;
     int32_t now_ns;
     char now[DS_TIME_MAX]; /* text of now, for created_at and updated_at */
@@ -60,7 +61,8 @@ CS_CHECKED cs_code ds_tx_read(struct ds_tx *tx, struct ds *d, const char *op, bo
 CS_CHECKED cs_code ds_tx_end(struct ds_tx *tx, cs_code code, struct cs_err *e);
 /* The transaction's own arena; NULL when memory is out. */
 struct cs_arena *ds_tx_arena(struct ds_tx *tx);
-/* Note a change for the observer; all that it points to must live until ds_tx_end. */
+/* Note a change for the observer; all that it points to must live until ds_tx_end. The event added
+ * before it is its event. */
 CS_CHECKED cs_code ds_tx_changed(struct ds_tx *tx, const struct ds_change *change, struct cs_err *e);
 static inline bool ds_tx_observed(const struct ds_tx *tx)
 {

@@ -16,7 +16,9 @@ cs_code ds_event_add(struct ds_tx *tx, enum ds_event_kind kind, const char *subj
         ds_q(tx->c, kind == DS_EVENT_ENTRY ? DS_SQL_ENTRY_EVENT_INSERT : DS_SQL_NODE_EVENT_INSERT);
     ds_put_text(&q, tx->now);
     ds_put_text(&q, subject);
-    return ds_run(&q, e);
+    CS_TRY(ds_run(&q, e));
+    tx->event = (uint64_t)sqlite3_last_insert_rowid(tx->c->db);
+    return CS_OK;
 }
 
 static cs_code note(struct ds_tx *tx, const struct ds_entry *now, struct cs_err *e)

@@ -87,6 +87,17 @@ static void apply_mask(struct ds_node *to, const struct ds_node *from, const str
         to->agent_version = from->agent_version;
 }
 
+static cs_code check_conditions(const struct ds_node *node, const struct ds_node_mask *m, struct cs_err *e)
+{
+    if (!m)
+        return CS_OK;
+    if (m->unless_banned && node->serial_number[0] == '\0')
+        return cs_fail(e, CS_DENIED, "agent is banned");
+    if (m->if_new_serial && strcmp(node->new_serial_number, m->if_new_serial) != 0)
+        return cs_fail(e, CS_ABORTED, "agent has another new serial number by now");
+    return CS_OK;
+}
+
 static cs_code update(struct ds_tx *tx, struct cs_arena *a, const struct ds_node *in,
                       const struct ds_node_mask *mask, struct ds_node **out, struct cs_err *e)
 {
@@ -99,6 +110,7 @@ static cs_code update(struct ds_tx *tx, struct cs_arena *a, const struct ds_node
     CS_TRY(ds_node_load(tx->c, scratch, in->spiffe_id, &row, &node, e));
     if (!row)
         return ds_not_found(e);
+    CS_TRY(check_conditions(&node, mask, e));
     apply_mask(&node, in, mask);
     struct ds_q q = ds_q(tx->c, DS_SQL_NODE_UPDATE);
     ds_put_text(&q, tx->now);

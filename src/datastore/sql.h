@@ -25,6 +25,7 @@
     X(ITEM_KEEP, "RELEASE item")                                                                             \
     X(ITEM_UNDO, "ROLLBACK TO item")                                                                         \
     X(PING, "SELECT count(*) FROM migrations")                                                               \
+    X(DATA_VERSION, "PRAGMA data_version")                                                                   \
     /* bundles */                                                                                            \
     X(BUNDLE_INSERT, "INSERT INTO bundles (created_at, updated_at, trust_domain, data) VALUES (?1, ?1, ?2, " \
                      "?3)")                                                                                  \

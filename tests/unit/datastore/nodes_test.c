@@ -272,6 +272,80 @@ static void walk_and_observer(void **state)
     assert_string_equal(heard, "1+70;2+3;1+80;1-0;");
 }
 
+static void updates_can_be_conditional(void **state)
+{
+    struct fix *f = *state;
+    make(f, "a", "t", "1", T0, true, 0);
+    const struct ds_node prepared = {.spiffe_id = "a", .new_serial_number = "2"};
+    const struct ds_node_mask prepare = {.new_serial_number = true, .unless_banned = true};
+    OK(ds_node_update(f->d, f->a, &prepared, &prepare, NULL, &f->e));
+    const struct ds_node now = {.spiffe_id = "a", .serial_number = "2"};
+    struct ds_node_mask activate = {
+        .serial_number = true, .new_serial_number = true, .unless_banned = true, .if_new_serial = "3"};
+    FAILS(ds_node_update(f->d, f->a, &now, &activate, NULL, &f->e), CS_ABORTED,
+          "agent has another new serial number by now");
+    activate.if_new_serial = "2";
+    OK(ds_node_update(f->d, f->a, &now, &activate, NULL, &f->e));
+    FAILS(ds_node_update(f->d, f->a, &now, &activate, NULL, &f->e), CS_ABORTED,
+          "agent has another new serial number by now");
+    const struct ds_node ban = {.spiffe_id = "a"};
+    const struct ds_node_mask serial = {.serial_number = true};
+    OK(ds_node_update(f->d, f->a, &ban, &serial, NULL, &f->e));
+    FAILS(ds_node_update(f->d, f->a, &prepared, &prepare, NULL, &f->e), CS_DENIED, "agent is banned");
+    struct ds_node *got = NULL;
+    OK(ds_node_fetch(f->d, f->a, "a", &got, &f->e));
+    assert_string_equal(got->serial_number, "");
+    assert_string_equal(got->new_serial_number, "");
+}
+
+static void remember_events(void *arg, const struct ds_change *changes, size_t n)
+{
+    uint64_t *at = arg;
+    for (size_t i = 0; i < n; i++)
+        at[++at[0]] = changes[i].event;
+}
+
+static void changes_name_their_events(void **state)
+{
+    struct fix *f = *state;
+    uint64_t seen[16] = {0};
+    ds_observe(f->d, remember_events, seen);
+    make(f, "a", "t", "7", T0, true, 2);
+    OK(ds_node_delete(f->d, f->a, "a", NULL, &f->e));
+    const struct ds_bundle bundle = {.trust_domain = TD};
+    OK(ds_bundle_create(f->d, &bundle, &f->e));
+    struct ds_event *events = NULL;
+    size_t n = 0;
+    OK(ds_event_list(f->d, f->a, DS_EVENT_NODE, 0, 0, &events, &n, &f->e));
+    assert_int_equal(n, 3);
+    assert_int_equal(seen[0], 4);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(seen[1 + i], events[i].id);
+    assert_int_equal(seen[4], 0); /* bundles leave none */
+}
+
+static void writes_of_others_change_the_version(void **state)
+{
+    struct fix *f = *state;
+    struct ds *other = NULL;
+    int64_t before = 0, after = 0;
+    OK(open_db(f, f->path, false, &other));
+    OK(ds_foreign_version(f->d, &before, &f->e));
+    make(f, "a", "t", "7", T0, true, 2);
+    OK(ds_foreign_version(f->d, &after, &f->e));
+    assert_int_equal(before, after);
+    OK(ds_node_delete(other, f->a, "a", NULL, &f->e));
+    OK(ds_foreign_version(f->d, &after, &f->e));
+    assert_int_not_equal(before, after);
+    OK(ds_foreign_version(f->d, &before, &f->e));
+    assert_int_equal(before, after);
+    ds_close(other);
+    struct ds *memory = NULL;
+    OK(open_db(f, ":memory:", false, &memory));
+    OK(ds_foreign_version(memory, &before, &f->e));
+    ds_close(memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +356,9 @@ int main(void)
         TEST(selectors),
         TEST(prune_spares_who_cannot_return),
         TEST(walk_and_observer),
+        TEST(updates_can_be_conditional),
+        TEST(changes_name_their_events),
+        TEST(writes_of_others_change_the_version),
         TEST(an_alias_goes_with_its_token_node),
     };
     (void)setenv("TZ", "UTC", 1);
