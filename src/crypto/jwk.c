@@ -197,6 +197,19 @@ static cs_code read_rsa(const json_t *obj, struct crypto_pub **out, struct cs_er
     return crypto_pub_from_rsa(cs_buf_slice(&n), cs_buf_slice(&exp), out, e);
 }
 
+static cs_code read_okp(const json_t *obj, struct crypto_pub **out, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf x = {0};
+    const char *crv;
+    CS_TRY(get_text(obj, "crv", &crv, e));
+    if (strcmp(crv, "Ed25519") != 0)
+        return cs_fail(e, CS_UNIMPLEMENTED, "go-jose/go-jose: unknown curve %.64s'", crv);
+    CS_TRY(get_bytes(obj, "x", &x, e));
+    if (x.len == 0)
+        return cs_fail(e, CS_INVALID, "go-jose/go-jose: invalid Ed key, missing x value");
+    return crypto_pub_from_ed25519(cs_buf_slice(&x), out, e);
+}
+
 static cs_code read_key(const json_t *obj, struct crypto_pub **out, struct cs_err *e)
 {
     const char *kty;
@@ -209,6 +222,8 @@ static cs_code read_key(const json_t *obj, struct crypto_pub **out, struct cs_er
         return read_ec(obj, out, e);
     if (strcmp(kty, "RSA") == 0)
         return read_rsa(obj, out, e);
+    if (strcmp(kty, "OKP") == 0)
+        return read_okp(obj, out, e);
     return cs_fail(e, CS_UNIMPLEMENTED, "go-jose/go-jose: unsupported key type/format");
 }
 

@@ -59,6 +59,7 @@ CS_CHECKED cs_code crypto_pub_from_ec(enum crypto_key_type curve, struct cs_slic
                                       struct crypto_pub **out, struct cs_err *e);
 CS_CHECKED cs_code crypto_pub_from_rsa(struct cs_slice n, struct cs_slice exp, struct crypto_pub **out,
                                        struct cs_err *e);
+CS_CHECKED cs_code crypto_pub_from_ed25519(struct cs_slice x, struct crypto_pub **out, struct cs_err *e);
 struct crypto_pub *crypto_pub_ref(struct crypto_pub *p);
 void crypto_pub_unref(struct crypto_pub *p); /* NULL is fine */
 static inline void crypto_pub_drop(struct crypto_pub **p)

@@ -216,6 +216,20 @@ cs_code crypto_pub_from_ec(enum crypto_key_type curve, struct cs_slice x, struct
     return crypto_pub_parse(cs_buf_slice(&der), out, e);
 }
 
+cs_code crypto_pub_from_ed25519(struct cs_slice x, struct crypto_pub **out, struct cs_err *e)
+{
+    *out = NULL;
+    CS_CLEANUP(cs_buf_free) struct cs_buf der = {0};
+    size_t seq = der_begin(&der, DER_SEQUENCE), alg = der_begin(&der, DER_SEQUENCE);
+    der_put(&der, DER_OID, cs_slice_of(oid_ed25519, sizeof oid_ed25519));
+    der_end(&der, alg);
+    der_put_bits(&der, x);
+    der_end(&der, seq);
+    if (!cs_buf_ok(&der))
+        return cs_nomem(e);
+    return crypto_pub_parse(cs_buf_slice(&der), out, e);
+}
+
 cs_code crypto_pub_from_rsa(struct cs_slice n, struct cs_slice exp, struct crypto_pub **out, struct cs_err *e)
 {
     *out = NULL;

@@ -161,6 +161,34 @@ static bool read_name_constraints(struct cs_slice value, struct cs_slice *out)
     return der_read(&r, DER_SEQUENCE, out) && cs_rd_left(&r) == 0;
 }
 
+/* PolicyConstraints ::= SEQUENCE { requireExplicitPolicy [0], inhibitPolicyMapping [1], both INTEGER OPTIONAL
+ * } */
+static bool read_policy_constraints(struct cs_slice value, struct x509_extensions *out)
+{
+    struct cs_rd r = cs_rd_of(value), seq;
+    struct cs_slice number;
+    bool present;
+    if (!der_enter(&r, DER_SEQUENCE, &seq) || cs_rd_left(&r) != 0 ||
+        !der_optional(&seq, DER_CONTEXT(0), &number, &present))
+        return false;
+    if (present) {
+        if (number.len == 0 || number.len > 4 || number.data[0] >= 0x80)
+            return false;
+        out->explicit_policy = 0;
+        for (size_t i = 0; i < number.len; i++)
+            out->explicit_policy = out->explicit_policy << 8 | number.data[i];
+    }
+    return der_optional(&seq, DER_CONTEXT(1), &number, &present) && cs_rd_left(&seq) == 0;
+}
+
+/* It takes away from what a path's policies may be, and we take none of them for a reason to accept. */
+static bool read_inhibit_any_policy(struct cs_slice value)
+{
+    struct cs_rd r = cs_rd_of(value);
+    uint32_t skip;
+    return der_read_small(&r, &skip) && cs_rd_left(&r) == 0;
+}
+
 /* id-ce is 2.5.29: all that we know are 55 1d n. */
 static cs_code read_known(uint8_t n, bool critical, struct cs_slice value, struct x509_extensions *out,
                           struct cs_err *e)
@@ -194,11 +222,21 @@ static cs_code read_known(uint8_t n, bool critical, struct cs_slice value, struc
         out->has_eku = true;
         return read_eku(value, &out->eku) ? CS_OK
                                           : cs_fail(e, CS_INVALID, "x509: invalid extended key usages");
-    case 31: /* CRL distribution points, certificate policies: they restrict nothing that we decide */
+    case 36:
+        return read_policy_constraints(value, out)
+                   ? CS_OK
+                   : cs_fail(e, CS_INVALID, "x509: invalid policy constraints extension");
+    case 54:
+        return read_inhibit_any_policy(value)
+                   ? CS_OK
+                   : cs_fail(e, CS_INVALID, "x509: invalid inhibit any policy extension");
+    /* CRL distribution points restrict nothing that we decide. Policies and their mappings only matter to a
+     * path that must have one, see explicit_policy. */
+    case 31:
     case 32:
+    case 33:
         return CS_OK;
     default:
-        /* policy constraints and the like: critical they must be understood */
         out->unknown_critical |= critical;
         return CS_OK;
     }
@@ -217,7 +255,7 @@ static bool read_extension(struct cs_rd *list, struct cs_slice *oid, bool *criti
 
 cs_code x509_extensions_parse(struct cs_slice seq_content, struct x509_extensions *out, struct cs_err *e)
 {
-    *out = (struct x509_extensions){.path_len = -1};
+    *out = (struct x509_extensions){.path_len = -1, .explicit_policy = -1};
     struct cs_slice seen[MAX_EXTENSIONS];
     struct cs_rd list = cs_rd_of(seq_content);
     for (size_t count = 0; cs_rd_left(&list) > 0; count++) {

@@ -56,6 +56,7 @@ struct x509_extensions {
     bool san_critical, name_constraints_critical;
     bool is_ca;
     int path_len;          /* -1: no limit */
+    int explicit_policy;   /* certificates below it that need no policy; -1: policies are not asked for */
     bool unknown_critical; /* a critical extension that we do not process */
 };
 /* Read the content of an Extensions SEQUENCE. CS_INVALID with Go-like texts ("x509: certificate

@@ -68,6 +68,22 @@ static void tell(struct search *s, const struct cs_err *why)
     s->told = true;
 }
 
+/* Must the path have a certificate policy (RFC 5280, 6.1)? SVIDs have none, and we look at none: the answer
+ * is about a path without. What the root says of this does not count. */
+static bool needs_policy(const struct search *s)
+{
+    size_t left = s->depth;
+    for (size_t i = s->depth - 1; i-- > 1;) {
+        const struct x509_cert *ca = s->path[i];
+        if (left == 0)
+            return true;
+        left -= !cs_slice_eq(ca->subject, ca->issuer);
+        if (ca->ext.explicit_policy >= 0 && (size_t)ca->ext.explicit_policy < left)
+            left = (size_t)ca->ext.explicit_policy;
+    }
+    return s->depth > 1 && (left <= 1 || s->path[0]->ext.explicit_policy == 0);
+}
+
 /* What is asked of a whole path. Constraints come last: only who holds a path to a root can make us compare
  * names. */
 static bool path_is_good(struct search *s)
@@ -79,6 +95,11 @@ static bool path_is_good(struct search *s)
             tell(s, &why);
             return false;
         }
+    if (needs_policy(s)) {
+        (void)cs_fail(&why, CS_UNAUTHENTICATED, "x509: no valid chains built: 1 candidate chains with invalid policies");
+        tell(s, &why);
+        return false;
+    }
     for (size_t ca = 1; ca < s->depth; ca++)
         for (size_t i = 0; i < ca; i++)
             if (x509_check_name_constraints(s->path[ca], s->path[i], &why) != CS_OK) {

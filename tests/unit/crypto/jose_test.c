@@ -173,6 +173,15 @@ static void keys(void **state)
           CS_INVALID, "go-jose/go-jose: invalid EC key, X/Y are not on declared curve");
     FAILS(read_jwk("{\"kty\":\"EC\",\"crv\":\"secp256k1\"}", &e), CS_UNIMPLEMENTED,
           "go-jose/go-jose: unsupported elliptic curve 'secp256k1'");
+    /* RFC 8037, A.2 */
+    OK(read_jwk("{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}",
+                &e));
+    FAILS(read_jwk("{\"kty\":\"OKP\",\"crv\":\"Ed25519\"}", &e), CS_INVALID,
+          "go-jose/go-jose: invalid Ed key, missing x value");
+    FAILS(read_jwk("{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AQ\"}", &e), CS_INVALID,
+          "x509: wrong Ed25519 public key size");
+    FAILS(read_jwk("{\"kty\":\"OKP\",\"crv\":\"X25519\"}", &e), CS_UNIMPLEMENTED,
+          "go-jose/go-jose: unknown curve X25519'");
     FAILS(read_jwk("{\"kty\":\"XY\"}", &e), CS_UNIMPLEMENTED, "go-jose/go-jose: unsupported key type/format");
     FAILS(read_jwk("{\"kty\":\"EC\",\"crv\":\"P-256\",\"d\":\"AQ\"," X "," Y "}", &e), CS_INVALID,
           "go-jose/go-jose: key is not a public key");

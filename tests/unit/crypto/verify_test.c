@@ -102,6 +102,58 @@ static void only_authorities_sign(void **state)
     fell(&t);
 }
 
+/* policyConstraints, critical; tag 0x80 requireExplicitPolicy, 0x81 inhibitPolicyMapping */
+#define POLICY(tag, n)                                                                                       \
+    {                                                                                                        \
+        0x30, 15, 6, 3, 0x55, 0x1d, 36, 1, 1, 0xff, 4, 5, 0x30, 3, (tag), 1, (n)                             \
+    }
+
+/* Judged as Go's crypto/x509 judges them. */
+static void policies_matter_only_where_one_is_required(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t ext[17];
+        bool good;
+    } rows[] = {
+        {POLICY(0x81, 0), true},
+        {POLICY(0x80, 5), true},
+        {POLICY(0x80, 2), true},
+        {POLICY(0x80, 1), false},
+        {POLICY(0x80, 0), false},
+        {{0x30, 13, 6, 3, 0x55, 0x1d, 54, 1, 1, 0xff, 4, 3, 2, 1, 0}, true}, /* inhibitAnyPolicy */
+    };
+    struct cs_err e = {0};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct tree t = plant(cs_slice_of(rows[i].ext, rows[i].ext[1] + 2u), "spiffe://example.org/x");
+        if (rows[i].good)
+            OK(check(&t, true, 5000, NULL, NULL, &e));
+        else
+            FAILS(check(&t, true, 5000, NULL, NULL, &e), CS_UNAUTHENTICATED,
+                  "x509: no valid chains built: 1 candidate chains with invalid policies");
+        fell(&t);
+    }
+    /* the same in the root: not part of the path */
+    struct tree t;
+    t.root = new_authority(NULL, "root", 1000, 9000, cs_slice_of(rows[4].ext, sizeof rows[4].ext));
+    t.inter = new_authority(&t.root, "inter", 1000, 8000, NONE);
+    t.leaf = new_leaf(&t.inter, "spiffe://example.org/x", 2000, 7000, NONE);
+    OK(check(&t, true, 5000, NULL, NULL, &e));
+    fell(&t);
+}
+
+static void broken_policy_constraints_are_refused(void **state)
+{
+    (void)state;
+    static const uint8_t rows[][17] = {
+        POLICY(0x80, 0x80), POLICY(0x82, 0), {0x30, 13, 6, 3, 0x55, 0x1d, 54, 1, 1, 0xff, 4, 3, 2, 1, 0x80}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct x509_extensions out;
+        assert_int_equal(x509_extensions_parse(cs_slice_of(rows[i], rows[i][1] + 2u), &out, NULL),
+                         CS_INVALID);
+    }
+}
+
 static void path_length(void **state)
 {
     (void)state;
@@ -249,10 +301,15 @@ static void cache_is_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paths_and_times),  cmocka_unit_test(only_authorities_sign),
-        cmocka_unit_test(path_length),      cmocka_unit_test(name_constraints),
-        cmocka_unit_test(purposes),         cmocka_unit_test(loops_end),
+        cmocka_unit_test(paths_and_times),
+        cmocka_unit_test(only_authorities_sign),
+        cmocka_unit_test(path_length),
+        cmocka_unit_test(name_constraints),
+        cmocka_unit_test(purposes),
+        cmocka_unit_test(loops_end),
         cmocka_unit_test(cache_is_bounded),
+        cmocka_unit_test(policies_matter_only_where_one_is_required),
+        cmocka_unit_test(broken_policy_constraints_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
