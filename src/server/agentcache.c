@@ -146,6 +146,31 @@ void agentcache_remove(struct agentcache *c, struct cs_slice spiffe_id)
     pthread_mutex_unlock(&s->lock);
 }
 
+void agentcache_remove_attested(struct agentcache *c, struct cs_slice spiffe_id)
+{
+    struct shard *s = lock_shard(c, spiffe_id);
+    const struct agent *a = cs_map_get(s->agents, spiffe_id);
+    if (a != NULL && a->attested)
+        cs_map_del(s->agents, spiffe_id);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void agentcache_sweep(struct agentcache *c, bool (*gone)(void *arg, struct cs_slice spiffe_id), void *arg)
+{
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *s = &c->shard[i];
+        struct cs_slice id;
+        void *agent;
+        pthread_mutex_lock(&s->lock);
+        for (size_t it = 0; cs_map_next(s->agents, &it, &id, &agent);)
+            if (((const struct agent *)agent)->attested && gone(arg, id)) {
+                cs_map_del(s->agents, id);
+                it = 0; /* the map has moved things */
+            }
+        pthread_mutex_unlock(&s->lock);
+    }
+}
+
 size_t agentcache_len(struct agentcache *c)
 {
     size_t n = 0;

@@ -48,6 +48,10 @@ CS_CHECKED cs_code agentcache_set_node(struct agentcache *c, struct cs_slice spi
 CS_CHECKED cs_code agentcache_set_selectors(struct agentcache *c, struct cs_slice spiffe_id,
                                             struct selset *selectors, struct cs_err *e);
 void agentcache_remove(struct agentcache *c, struct cs_slice spiffe_id);
+/* The same for an attested one only: selectors of an agent about to be created stay. */
+void agentcache_remove_attested(struct agentcache *c, struct cs_slice spiffe_id);
+/* Remove attested agents of which gone(arg, SPIFFE ID) says so. */
+void agentcache_sweep(struct agentcache *c, bool (*gone)(void *arg, struct cs_slice spiffe_id), void *arg);
 size_t agentcache_len(struct agentcache *c);
 
 #endif

@@ -154,18 +154,22 @@ static cs_code store_node(struct api_call *c, const struct attest *s, const stru
                                  .expires_at = svid->not_after,
                                  .can_reattest = p->can_reattest};
     if (!known) {
-        cs_code code = ds_node_create(ds, c->arena, &node, NULL, e);
-        if (code == CS_OK)
+        cs_code made = ds_node_create(ds, c->arena, &node, NULL, e);
+        if (made == CS_OK)
             return CS_OK;
-        if (code != CS_EXISTS) /* another server may have been faster */
+        if (made != CS_EXISTS) /* another server may have been faster */
             return api_fail_cause(c, e, CS_INTERNAL, "failed to create attested agent");
     }
     const struct ds_node_mask mask = {.serial_number = true,
                                       .expires_at = true,
                                       .new_serial_number = true,
                                       .new_expires_at = true,
-                                      .can_reattest = true};
-    if (ds_node_update(ds, c->arena, &node, &mask, NULL, e) != CS_OK)
+                                      .can_reattest = true,
+                                      .unless_banned = true};
+    cs_code code = ds_node_update(ds, c->arena, &node, &mask, NULL, e);
+    if (code == CS_DENIED) /* since we looked */
+        return api_fail(c, e, CS_DENIED, "failed to attest: agent is banned");
+    if (code != CS_OK)
         return api_fail_cause(c, e, CS_INTERNAL, "failed to update attested agent");
     return CS_OK;
 }
@@ -188,15 +192,34 @@ static cs_code send_result(struct rpc_call *call, struct spiffe_id id, const str
     return CS_OK;
 }
 
+static bool is_banned(const struct agent *known)
+{
+    return known != NULL && known->attested && known->serial[0] == '\0';
+}
+
+/* Another server may have lifted a ban by deleting the agent. */
+static cs_code find_agent(struct api_call *c, struct spiffe_id id, struct agent **out, struct cs_err *e)
+{
+    *out = agentcache_get(c->api->agents, id.text);
+    if (!is_banned(*out))
+        return CS_OK;
+    if (api_store_ask(c->api, convert_id_text(id), e) != CS_OK)
+        return api_fail_cause(c, e, CS_INTERNAL, "failed to fetch agent");
+    agent_unref(*out);
+    *out = agentcache_get(c->api->agents, id.text);
+    return CS_OK;
+}
+
 static cs_code admit(struct rpc_call *call, struct attest *s, struct proof *p, struct cs_err *e)
 {
     struct api_call *c = api_call_of(call);
     struct spiffe_id id;
     CS_TRY(check_agent_id(c, s, p->agent_id, &id, e));
     CS_TRY(final_selectors(c, p, e));
-    CS_AUTO(agent) known = agentcache_get(c->api->agents, id.text);
+    CS_AUTO(agent) known = NULL;
+    CS_TRY(find_agent(c, id, &known, e));
     bool attested = known != NULL && known->attested;
-    if (attested && known->serial[0] == '\0')
+    if (is_banned(known))
         return api_fail(c, e, CS_DENIED, "failed to attest: agent is banned");
     struct ca_x509 svid;
     CS_TRY(sign_agent(c, p->agent_id, s->csr, &svid, e));

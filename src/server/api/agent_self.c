@@ -14,6 +14,8 @@ static cs_code update_node(struct api_call *c, const struct ds_node *node, const
     cs_code code = ds_node_update(c->api->cfg.ds, c->arena, node, mask, NULL, e);
     if (code == CS_NOT_FOUND)
         return api_fail(c, e, CS_NOT_FOUND, "agent not found");
+    if (code == CS_DENIED) /* since it was let in */
+        return api_fail(c, e, CS_DENIED, "agent is banned");
     return code == CS_OK ? CS_OK : api_fail_cause(c, e, CS_INTERNAL, "failed to update agent");
 }
 
@@ -62,7 +64,8 @@ cs_code agent_renew(struct rpc_call *call, void *service, struct cs_slice reques
     CS_TRY(sign_renewed(c, convert_bytes(req->params->csr), &svid, e));
     const struct ds_node node = {
         .spiffe_id = c->peer->spiffe_id, .new_serial_number = svid.serial, .new_expires_at = svid.not_after};
-    const struct ds_node_mask mask = {.new_serial_number = true, .new_expires_at = true};
+    const struct ds_node_mask mask = {
+        .new_serial_number = true, .new_expires_at = true, .unless_banned = true};
     CS_TRY(update_node(c, &node, &mask, e));
     api_audit(c);
     svid_x509_write(response, 1, &svid, c->api->td, api_peer_path(c->peer));

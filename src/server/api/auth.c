@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * May this caller call this method: SPIRE's default policy (pkg/server/authpolicy) and its order of
- * checks (pkg/server/api/middleware/authorization_opa.go), without a database: agents are looked up in
- * the agent cache, admin and downstream callers in the entry cache.
+ * checks (pkg/server/api/middleware/authorization_opa.go). Agents are looked up in the agent cache,
+ * admin and downstream callers in the entry cache. The database is asked only before an agent is
+ * refused: another server may have attested or renewed it a moment ago.
  */
 #include "server/api/internal.h"
 
@@ -35,7 +36,44 @@ static bool is_member(const struct api *a, const struct api_peer *p)
     return cs_slice_eq(cs_slice_of(p->spiffe_id + strlen("spiffe://"), p->trust_domain_len), a->td);
 }
 
-/* Store the renewed serial number as the current one: once in the life of an SVID. */
+/* What an agent's record says to a serial number. */
+enum standing { CURRENT, PREPARED, NOT_ATTESTED, BANNED, NOT_ACTIVE };
+
+static enum standing standing_of(const struct agent *agent, const char *serial)
+{
+    if (agent == NULL || !agent->attested)
+        return NOT_ATTESTED;
+    if (agent->serial[0] == '\0')
+        return BANNED;
+    if (strcmp(agent->serial, serial) == 0)
+        return CURRENT;
+    return strcmp(agent->new_serial, serial) == 0 ? PREPARED : NOT_ACTIVE;
+}
+
+/* Methods open to agents run on workers, so the datastore may be waited for. */
+static cs_code ask_datastore(struct api_call *c, struct agent **agent, struct cs_err *e)
+{
+    const char *id = c->peer->spiffe_id;
+    if (api_store_ask(c->api, id, e) != CS_OK) {
+        API_LOG(c, CS_LOG_ERROR, "Unable to look up agent information", KV_ERR(e));
+        struct cs_err cause = *e;
+        return cs_fail(e, CS_INTERNAL, "unable to look up agent information: %s", cause.text);
+    }
+    agent_unref(*agent);
+    *agent = agentcache_get(c->api->agents, cs_slice_str(id));
+    return CS_OK;
+}
+
+/* Once a second for each SVID: who is refused can repeat itself as fast as it likes. */
+static bool may_ask(struct api_call *c)
+{
+    int64_t wait = 0;
+    const char *key = cs_arena_printf(c->arena, "%s %s", c->peer->spiffe_id, c->peer->serial);
+    return key != NULL && ratelimit_reserve(c->api->lookups, cs_slice_str(key), 1, 0, &wait, NULL) == CS_OK;
+}
+
+/* Store the renewed serial number as the current one: once in the life of an SVID. Not over a ban, and not
+ * when another server was faster: CS_DENIED, CS_ABORTED. */
 static cs_code activate(struct api *a, const struct api_peer *p, const struct agent *agent, struct cs_err *e)
 {
     CS_AUTO(cs_arena) arena = cs_arena_new(0, 0);
@@ -51,22 +89,32 @@ static cs_code activate(struct api *a, const struct api_peer *p, const struct ag
                                       .expires_at = true,
                                       .new_serial_number = true,
                                       .new_expires_at = true,
-                                      .can_reattest = true};
+                                      .can_reattest = true,
+                                      .unless_banned = true,
+                                      .if_new_serial = agent->new_serial};
     return ds_node_update(a->cfg.ds, arena, &node, &mask, NULL, e);
 }
 
-/* Methods open to agents run on workers, so the datastore may be waited for. */
+static bool outdated(cs_code code)
+{
+    return code == CS_DENIED || code == CS_ABORTED || code == CS_NOT_FOUND;
+}
+
 static cs_code activate_new(struct api_call *c, struct agent *agent, struct cs_err *e)
 {
     if (atomic_exchange(&agent->activating, true))
         return CS_OK; /* both serial numbers are good until it is done */
-    if (activate(c->api, c->peer, agent, e) == CS_OK)
+    cs_code code = activate(c->api, c->peer, agent, e);
+    if (code == CS_OK)
         return CS_OK;
     agent->activating = false;
+    if (outdated(code))
+        return code;
     API_LOG(c, CS_LOG_WARN, "Unable to activate the new agent SVID", KV_ERR(e),
             KV("svid_serial_num", c->peer->serial), KV("serial_num", agent->serial),
             KV("new_serial_num", agent->new_serial));
-    return cs_fail(e, CS_INTERNAL, "unable to activate the new agent SVID: %s", e->text);
+    struct cs_err cause = *e;
+    return cs_fail(e, CS_INTERNAL, "unable to activate the new agent SVID: %s", cause.text);
 }
 
 static cs_code deny(struct api_call *c, enum denied why, enum denied *reason, const char *msg)
@@ -77,6 +125,18 @@ static cs_code deny(struct api_call *c, enum denied why, enum denied *reason, co
     return CS_DENIED;
 }
 
+static cs_code refuse(struct api_call *c, const struct agent *agent, enum standing as, enum denied *reason)
+{
+    if (as == NOT_ATTESTED)
+        return deny(c, AGENT_NOT_ATTESTED, reason, "Agent is not attested");
+    if (as == BANNED)
+        return deny(c, AGENT_BANNED, reason, "Agent is banned");
+    const char *serial = cs_arena_strdup(c->arena, agent->serial);
+    api_field(c, KV("svid_serial_num", c->peer->serial));
+    api_field(c, KV("serial_num", serial != NULL ? serial : ""));
+    return deny(c, AGENT_NOT_ACTIVE, reason, "Agent SVID is not active");
+}
+
 static cs_code authorize_agent(struct api_call *c, enum denied *reason, struct cs_err *e)
 {
     const struct api_peer *p = c->peer;
@@ -85,18 +145,23 @@ static cs_code authorize_agent(struct api_call *c, enum denied *reason, struct c
     if (cs_now_s(c->api->cfg.clock) > p->not_after)
         return deny(c, AGENT_EXPIRED, reason, "Agent SVID is expired");
     CS_AUTO(agent) agent = agentcache_get(c->api->agents, cs_slice_str(p->spiffe_id));
-    if (agent == NULL || !agent->attested)
-        return deny(c, AGENT_NOT_ATTESTED, reason, "Agent is not attested");
-    if (agent->serial[0] == '\0')
-        return deny(c, AGENT_BANNED, reason, "Agent is banned");
-    if (strcmp(agent->serial, p->serial) != 0) {
-        if (strcmp(agent->new_serial, p->serial) != 0) {
-            api_field(c, KV("svid_serial_num", p->serial));
-            api_field(c, KV("serial_num", cs_arena_strdup(c->arena, agent->serial)));
-            return deny(c, AGENT_NOT_ACTIVE, reason, "Agent SVID is not active");
-        }
-        CS_TRY(activate_new(c, agent, e));
+    enum standing as = standing_of(agent, p->serial);
+    if (as != CURRENT && as != PREPARED && may_ask(c)) {
+        CS_TRY(ask_datastore(c, &agent, e));
+        as = standing_of(agent, p->serial);
     }
+    if (as == PREPARED) {
+        cs_code code = activate_new(c, agent, e);
+        if (code != CS_OK && !outdated(code))
+            return code;
+        if (code != CS_OK)
+            CS_TRY(ask_datastore(c, &agent, e));
+        as = code == CS_OK ? CURRENT : standing_of(agent, p->serial);
+        if (as == PREPARED) /* it changes faster than we can look */
+            return cs_fail(e, CS_UNAVAILABLE, "unable to activate the new agent SVID");
+    }
+    if (as != CURRENT)
+        return refuse(c, agent, as, reason);
     c->agent = CS_MOVE(agent);
     return CS_OK;
 }

@@ -52,6 +52,17 @@ extern const size_t api_service_row_count;
 struct api_waiters;
 #define API_SERVICES_MAX 8
 
+/* How far one events table was followed. */
+#define API_OWN_RANGES 64
+struct api_range {
+    uint64_t first, last;
+};
+struct api_follow {
+    uint64_t seen;                        /* the caches know all events up to this one */
+    struct api_range own[API_OWN_RANGES]; /* and of those after it ours; ascending */
+    size_t n;
+};
+
 struct api {
     struct api_config cfg;
     struct cs_slice td; /* cfg.trust_domain */
@@ -59,14 +70,16 @@ struct api {
     struct entrycache *entries;
     struct agentcache *agents;
     struct ratelimit *limits[LIMIT_COUNT]; /* NULL: no limit, or switched off */
+    struct ratelimit *lookups;             /* of agents about to be refused; by ID and serial number */
     struct api_waiters *waiters;
     struct rpc_service services[2][API_SERVICES_MAX];
     size_t service_count[2];
     struct cs_log_limit failures; /* lines that remote callers can cause */
     pthread_mutex_t store_lock;   /* caches follow the datastore in the order of its commits */
     bool reload;                  /* a cache missed a change for want of memory */
-    uint64_t seen_event[2];       /* by ds_event_kind */
-    size_t own_changes[2];        /* since seen_event */
+    struct api_follow follow[2];  /* by ds_event_kind */
+    uint64_t node_changes;        /* brought by the observer */
+    int64_t seen_version;         /* of what others wrote; api_refresh only */
 };
 
 struct api_peer {
@@ -187,6 +200,8 @@ CS_CHECKED cs_code api_authorize(struct api_call *c, struct cs_err *e);
 
 /* --- Following the datastore (store.c) --- */
 CS_CHECKED cs_code api_store_load(struct api *a, struct cs_err *e);
+/* Read what the database says about one agent into the cache. */
+CS_CHECKED cs_code api_store_ask(struct api *a, const char *spiffe_id, struct cs_err *e);
 void api_store_observe(void *arg, const struct ds_change *changes, size_t n);
 
 #endif

@@ -43,6 +43,9 @@ static const struct {
     [LIMIT_PUSH_KEY] = {500, ALWAYS},     [LIMIT_POST_STATUS] = {10, ALWAYS},
 };
 
+/* Questions to the database for an agent about to be refused. */
+#define LOOKUPS_PER_S 1
+
 static cs_code limits_new(struct api *a, struct cs_err *e)
 {
     for (size_t i = 0; i < LIMIT_COUNT; i++) {
@@ -72,6 +75,7 @@ static cs_code build(struct api *a, struct cs_err *e)
     CS_TRY(entrycache_new(a->cfg.trust_domain, &a->entries, e));
     CS_TRY(agentcache_new(&a->agents, e));
     CS_TRY(limits_new(a, e));
+    CS_TRY(ratelimit_new(LOOKUPS_PER_S, a->cfg.clock, &a->lookups, e));
     if (a->cfg.loop != NULL)
         CS_TRY(api_waiters_new(a->cfg.loop, a->cfg.clock, &a->waiters, e));
     ds_observe(a->cfg.ds, api_store_observe, a);
@@ -107,6 +111,7 @@ void api_free(struct api *a)
     api_waiters_free(a->waiters);
     for (size_t i = 0; i < LIMIT_COUNT; i++)
         ratelimit_free(a->limits[i]);
+    ratelimit_free(a->lookups);
     entrycache_free(a->entries);
     agentcache_free(a->agents);
     cs_free(a);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 /* after the three above */
 #include <cmocka.h>
+#include <stdio.h>
 
 #define ID "spiffe://example.org/spire/agent/x"
 
@@ -73,6 +74,34 @@ static void without_memory_an_agent_is_forgotten(void **state)
     agentcache_free(c);
 }
 
+static bool is_odd(void *arg, struct cs_slice id)
+{
+    (void)arg;
+    return (id.data[id.len - 1] - '0') % 2 == 1;
+}
+
+static void a_sweep_spares_who_is_not_attested_yet(void **state)
+{
+    (void)state;
+    struct agentcache *c = new_cache();
+    const struct agentcache_node n = {.serial = "1"};
+    CS_AUTO(selset) s = set_of("a:b");
+    char id[8];
+    for (int i = 0; i < 1000; i++) {
+        snprintf(id, sizeof id, "x%d", i);
+        assert_int_equal(agentcache_set_node(c, cs_slice_str(id), &n, NULL), CS_OK);
+    }
+    assert_int_equal(agentcache_set_selectors(c, cs_slice_str("y1"), s, NULL), CS_OK);
+    agentcache_sweep(c, is_odd, NULL);
+    assert_int_equal(agentcache_len(c), 501);
+    assert_null(agentcache_get(c, cs_slice_str("x999")));
+    agentcache_remove_attested(c, cs_slice_str("y1"));
+    agentcache_remove_attested(c, cs_slice_str("x2"));
+    agentcache_remove_attested(c, cs_slice_str("unknown"));
+    assert_int_equal(agentcache_len(c), 500);
+    agentcache_free(c);
+}
+
 static void sets_are_sorted_and_without_duplicates(void **state)
 {
     (void)state;
@@ -94,6 +123,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(node_and_selectors_come_in_any_order),
         cmocka_unit_test(without_memory_an_agent_is_forgotten),
+        cmocka_unit_test(a_sweep_spares_who_is_not_attested_yet),
         cmocka_unit_test(sets_are_sorted_and_without_duplicates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

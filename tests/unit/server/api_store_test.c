@@ -4,6 +4,7 @@
  * database at the next refresh, and everything again after a change was missed for want of memory.
  */
 #include "server/api/internal.h"
+#include "server/bundlestore.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -143,6 +144,152 @@ static void another_servers_writes_are_seen_at_the_refresh(void **state)
     assert_null(agentcache_get(f->api->agents, cs_slice_str(AGENT)));
 }
 
+static struct ds_node node_of(const char *serial)
+{
+    return (struct ds_node){
+        .spiffe_id = AGENT, .attestation_type = "t", .serial_number = serial, .expires_at = 5};
+}
+
+static void ban(struct fixture *f, struct ds *d)
+{
+    const struct ds_node_mask mask = {.serial_number = true};
+    const struct ds_node banned = {.spiffe_id = AGENT};
+    assert_int_equal(ds_node_update(d, f->arena, &banned, &mask, NULL, NULL), CS_OK);
+}
+
+static bool is_banned(struct fixture *f)
+{
+    CS_AUTO(agent) a = agentcache_get(f->api->agents, cs_slice_str(AGENT));
+    return a != NULL && a->attested && a->serial[0] == '\0';
+}
+
+static void keep_event(void *arg, const struct ds_change *changes, size_t n)
+{
+    *(uint64_t *)arg = changes[n - 1].event;
+}
+
+/* The refresh may find what we committed before the observer had its turn. */
+static void hearing_late_of_a_change_of_ours_undoes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct ds_change change = {.kind = DS_CHANGE_NODE, .id = AGENT};
+    const struct ds_node node = node_of("1");
+    change.node = &node;
+    ds_observe(f->ours, keep_event, &change.event);
+    assert_int_equal(ds_node_create(f->ours, f->arena, &node, NULL, NULL), CS_OK);
+    ds_observe(f->ours, api_store_observe, f->api);
+    assert_true(change.event > 0);
+    ban(f, f->theirs);
+    api_refresh(f->api);
+    assert_true(is_banned(f));
+    api_store_observe(f->api, &change, 1);
+    assert_true(is_banned(f));
+}
+
+static void hearing_late_hides_no_change_of_another_server(void **state)
+{
+    struct fixture *f = *state;
+    struct ds_change change = {.kind = DS_CHANGE_NODE, .id = AGENT};
+    const struct ds_node node = node_of("1");
+    change.node = &node;
+    ds_observe(f->ours, keep_event, &change.event);
+    assert_int_equal(ds_node_create(f->ours, f->arena, &node, NULL, NULL), CS_OK);
+    ds_observe(f->ours, api_store_observe, f->api);
+    api_refresh(f->api);
+    api_store_observe(f->api, &change, 1);
+    ban(f, f->theirs);
+    for (int i = 0; i < 3; i++)
+        api_refresh(f->api);
+    assert_true(is_banned(f));
+}
+
+static void own_changes_are_not_read_again(void **state)
+{
+    struct fixture *f = *state;
+    create(f, f->ours, "a", AGENT, "spiffe://example.org/a");
+    create(f, f->theirs, "b", AGENT, "spiffe://example.org/b");
+    create(f, f->ours, "c", AGENT, "spiffe://example.org/c");
+    create(f, f->ours, "d", AGENT, "spiffe://example.org/d");
+    entrycache_remove(f->api->entries, cs_slice_str("a"));
+    entrycache_remove(f->api->entries, cs_slice_str("d"));
+    api_refresh(f->api);
+    assert_true(sees(f, "b") && sees(f, "c"));
+    assert_false(sees(f, "a") || sees(f, "d"));
+    assert_int_equal(f->api->follow[DS_EVENT_ENTRY].n, 0);
+    /* More turns than are remembered: read again, never missed. */
+    for (int i = 0; i < 2 * API_OWN_RANGES; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "o%d", i);
+        create(f, f->ours, id, AGENT, cs_arena_printf(f->arena, "spiffe://example.org/%s", id));
+        snprintf(id, sizeof id, "t%d", i);
+        create(f, f->theirs, id, AGENT, cs_arena_printf(f->arena, "spiffe://example.org/%s", id));
+    }
+    api_refresh(f->api);
+    assert_int_equal(entrycache_len(f->api->entries), 2 + 4 * API_OWN_RANGES);
+}
+
+static void reading_everything_again_forgets_who_is_gone(void **state)
+{
+    struct fixture *f = *state;
+    const struct ds_node node = node_of("1");
+    assert_int_equal(ds_node_create(f->ours, f->arena, &node, NULL, NULL), CS_OK);
+    assert_int_equal(ds_node_delete(f->theirs, f->arena, AGENT, NULL, NULL), CS_OK);
+    f->api->reload = true;
+    api_refresh(f->api);
+    assert_null(agentcache_get(f->api->agents, cs_slice_str(AGENT)));
+}
+
+/* Attesting stores the selectors first, then the node. */
+static void selectors_may_come_before_their_node(void **state)
+{
+    struct fixture *f = *state;
+    const struct ds_node node = node_of("1");
+    assert_int_equal(ds_node_set_selectors(f->theirs, AGENT, &unix_selector, 1, NULL), CS_OK);
+    api_refresh(f->api);
+    f->api->reload = true;
+    api_refresh(f->api);
+    assert_int_equal(ds_node_create(f->ours, f->arena, &node, NULL, NULL), CS_OK);
+    CS_AUTO(agent) a = agentcache_get(f->api->agents, cs_slice_str(AGENT));
+    assert_true(a->attested && selset_has(a->selectors, cs_slice_str("unix:uid:1")));
+}
+
+static void asking_brings_the_agent_as_it_is(void **state)
+{
+    struct fixture *f = *state;
+    const struct ds_node node = node_of("1");
+    assert_int_equal(ds_node_set_selectors(f->theirs, AGENT, &unix_selector, 1, NULL), CS_OK);
+    assert_int_equal(ds_node_create(f->theirs, f->arena, &node, NULL, NULL), CS_OK);
+    assert_null(agentcache_get(f->api->agents, cs_slice_str(AGENT)));
+    assert_int_equal(api_store_ask(f->api, AGENT, NULL), CS_OK);
+    CS_AUTO(agent) a = agentcache_get(f->api->agents, cs_slice_str(AGENT));
+    assert_true(a->attested && selset_has(a->selectors, cs_slice_str("unix:uid:1")));
+    assert_int_equal(ds_node_delete(f->theirs, f->arena, AGENT, NULL, NULL), CS_OK);
+    assert_int_equal(api_store_ask(f->api, AGENT, NULL), CS_OK);
+    assert_null(agentcache_get(f->api->agents, cs_slice_str(AGENT)));
+}
+
+static void another_servers_bundles_are_seen_at_the_refresh(void **state)
+{
+    struct fixture *f = *state;
+    struct bundlestore *store = NULL;
+    const struct ds_bundle bundle = {.trust_domain = "spiffe://other.org", .sequence_number = 3};
+    assert_int_equal(bundlestore_new(f->ours, "example.org", (struct cs_log){0}, &store, NULL), CS_OK);
+    f->api->cfg.bundles = store;
+    assert_int_equal(ds_bundle_create(f->theirs, &bundle, NULL), CS_OK);
+    assert_null(bundlestore_get(store, "other.org"));
+    api_refresh(f->api);
+    struct spiffe_bundle *b = bundlestore_get(store, "other.org");
+    assert_non_null(b);
+    spiffe_bundle_unref(b);
+    uint64_t revision = bundlestore_revision(store);
+    api_refresh(f->api);
+    assert_int_equal(bundlestore_revision(store), revision);
+    assert_int_equal(ds_bundle_delete(f->theirs, "spiffe://other.org", DS_RESTRICT, NULL), CS_OK);
+    api_refresh(f->api);
+    assert_null(bundlestore_get(store, "other.org"));
+    bundlestore_free(store);
+}
+
 static void a_missed_change_makes_everything_be_read_again(void **state)
 {
     struct fixture *f = *state;
@@ -219,6 +366,13 @@ int main(void)
         TEST(own_writes_are_seen_at_once),
         TEST(an_agent_gets_what_its_aliases_have),
         TEST(another_servers_writes_are_seen_at_the_refresh),
+        TEST(hearing_late_of_a_change_of_ours_undoes_nothing),
+        TEST(hearing_late_hides_no_change_of_another_server),
+        TEST(own_changes_are_not_read_again),
+        TEST(reading_everything_again_forgets_who_is_gone),
+        TEST(selectors_may_come_before_their_node),
+        TEST(asking_brings_the_agent_as_it_is),
+        TEST(another_servers_bundles_are_seen_at_the_refresh),
         TEST(a_missed_change_makes_everything_be_read_again),
         TEST(what_is_there_at_the_start_is_loaded),
         TEST(starting_without_memory_fails_cleanly),
