@@ -4,8 +4,8 @@
  * once and the call ends. Of more, the agent first gets ids and revisions, page by page, then asks for
  * those it does not have yet. Source: SPIRE's pkg/server/api/entry/v1/service.go.
  *
- * Nothing here waits for the peer: when the stream's send queue is full, sending goes on a moment
- * later; requests that come meanwhile stand in line.
+ * Nothing here waits for the peer: when the stream's send queue is full, sending goes on when rpc
+ * says that there is room; requests that come meanwhile stand in line.
  */
 #include "server/api/entry.h"
 #include "server/entrycache/wire.h"
@@ -13,7 +13,6 @@
 #include <stdlib.h>
 
 #define PAGE 500
-#define RETRY_NS (5 * CS_NS_PER_MS)
 /* Bytes of requests that may stand in line. */
 #define LINE_MAX_BYTES (8u << 20)
 
@@ -28,7 +27,7 @@ struct sync {
     uint32_t mask;
     bool started, sorted;
     bool half_closed;
-    bool busy;            /* sending, or about to go on */
+    bool busy;            /* the send queue is full */
     size_t next_revision; /* first entry whose revision is not sent; list.len: done */
     /* The request being answered. */
     struct cs_arena *arena; /* NULL: none */
@@ -240,33 +239,24 @@ static cs_code send_what_is_due(struct rpc_call *call, struct sync *s, struct cs
     return code;
 }
 
-static void go_on(struct rpc_call *call, void *service, void *state);
-
 static cs_code pump(struct rpc_call *call, struct sync *s, struct cs_err *e)
 {
     cs_code code = send_what_is_due(call, s, e);
-    struct api_call *c = api_call_of(call);
-    s->busy = code == CS_EXHAUSTED && c->api->waiters != NULL;
-    if (s->busy) {
-        c->wait_ns = RETRY_NS;
-        return api_wait(c, go_on, e);
-    }
+    s->busy = code == CS_EXHAUSTED;
+    if (s->busy)
+        return CS_OK;
     if (code == CS_OK && s->half_closed) {
-        api_audit(c);
+        api_audit(api_call_of(call));
         rpc_call_finish(call, CS_OK, "");
     }
     return code;
 }
 
-static void go_on(struct rpc_call *call, void *service, void *state)
+static cs_code sync_writable(struct rpc_call *call, void *service, void *state, struct cs_err *e)
 {
     (void)service;
-    struct cs_err e = {0};
-    if (api_call_of(call) == NULL || state == NULL)
-        return;
-    cs_code code = pump(call, state, &e);
-    if (code != CS_OK)
-        rpc_call_finish(call, code, e.text);
+    struct sync *s = state;
+    return s->busy ? pump(call, s, e) : CS_OK;
 }
 
 static cs_code sync_message(struct rpc_call *call, void *service, void *state, struct cs_slice msg,
@@ -303,4 +293,5 @@ const struct rpc_stream_ops entry_sync_ops = {
     .message = sync_message,
     .half_close = sync_half_close,
     .closed = sync_closed,
+    .writable = sync_writable,
 };

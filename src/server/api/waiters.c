@@ -7,8 +7,9 @@
 
 #include "loop/loop.h"
 
-/* Calls waiting at most; the next are refused. */
+/* Calls waiting at most, together and of one connection; the next are refused. */
 #define WAITERS_MAX 4096
+#define WAITERS_PER_CONN 512
 
 struct waiter {
     struct waiter *next;
@@ -92,12 +93,17 @@ void api_waiters_free(struct api_waiters *w)
 /* False: full. */
 static bool insert(struct api_waiters *w, struct waiter *new)
 {
+    const struct rpc_conn *conn = rpc_call_conn(new->call);
+    size_t of_conn = 0;
     pthread_mutex_lock(&w->lock);
-    bool room = w->count < WAITERS_MAX;
+    struct waiter **link = &w->first;
+    for (struct waiter **p = &w->first; *p != NULL; p = &(*p)->next) {
+        of_conn += rpc_call_conn((*p)->call) == conn;
+        if ((*p)->at <= new->at)
+            link = &(*p)->next;
+    }
+    bool room = w->count < WAITERS_MAX && of_conn < WAITERS_PER_CONN;
     if (room) {
-        struct waiter **link = &w->first;
-        while (*link != NULL && (*link)->at <= new->at)
-            link = &(*link)->next;
         new->next = *link;
         *link = new;
         w->count++;
