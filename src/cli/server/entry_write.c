@@ -166,19 +166,26 @@ static cs_code gather(struct cli_env *env, struct cs_arena *a, const struct writ
     return entry_from_flags(a, o, &(*out)[0], e);
 }
 
-/* `verb` is "create" or "update". */
+/* What tells the two commands apart. Their requests, as far as they are filled here, and their replies
+ * have the same fields with the same numbers, so the messages of create serve both. */
+struct verb {
+    const char *name, *method;
+};
+static const struct verb create = {"create", ENTRY_SERVICE "BatchCreateEntry"};
+static const struct verb update = {"update", ENTRY_SERVICE "BatchUpdateEntry"};
+
 static cs_code print_failed(struct cli_env *env, const Types__Status *st, const Types__Entry *en,
-                            const char *verb, struct cs_err *e)
+                            const struct verb *verb, struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf msg = {0};
     cs_quote(&msg, cs_slice_str(st->message));
-    fprintf(env->err, "Failed to %s the following entry (code: %s, msg: %s):\n", verb,
+    fprintf(env->err, "Failed to %s the following entry (code: %s, msg: %s):\n", verb->name,
             cs_code_name((cs_code)st->code), cs_buf_cstr(&msg));
     return entry_print(env->err, en, e);
 }
 
-static cs_code print_created(struct cli_env *env, const Entryv1__BatchCreateEntryResponse *r,
-                             struct cs_err *e)
+static cs_code print_results(struct cli_env *env, const Entryv1__BatchCreateEntryResponse *r,
+                             const struct verb *verb, struct cs_err *e)
 {
     size_t failed = 0;
     for (size_t i = 0; i < r->n_results; i++) {
@@ -189,8 +196,25 @@ static cs_code print_created(struct cli_env *env, const Entryv1__BatchCreateEntr
     }
     for (size_t i = 0; i < r->n_results && failed > 0; i++)
         if (r->results[i]->status->code != CS_OK)
-            CS_TRY(print_failed(env, r->results[i]->status, r->results[i]->entry, "create", e));
-    return failed == 0 ? CS_OK : cs_fail(e, CS_INTERNAL, "failed to create one or more entries");
+            CS_TRY(print_failed(env, r->results[i]->status, r->results[i]->entry, verb, e));
+    return failed == 0 ? CS_OK : cs_fail(e, CS_INTERNAL, "failed to %s one or more entries", verb->name);
+}
+
+static cs_code send_entries(struct cli_env *env, struct cli_session *s, const struct write_opts *o,
+                            const Entryv1__BatchCreateEntryRequest *req, const struct verb *verb,
+                            struct cs_err *e)
+{
+    ProtobufCMessage *reply;
+    CS_TRY(
+        cli_call(s, verb->method, &req->base, &entryv1__batch_create_entry_response__descriptor, &reply, e));
+    Entryv1__BatchCreateEntryResponse *r = (Entryv1__BatchCreateEntryResponse *)reply;
+    for (size_t i = 0; i < r->n_results; i++) {
+        if (r->results[i]->status == NULL || i >= req->n_entries)
+            return cs_fail(e, CS_INTERNAL, "the server's result %zu has no status", i);
+        if (r->results[i]->status->code != CS_OK) /* the server leaves out what it refused */
+            r->results[i]->entry = req->entries[i];
+    }
+    return o->common.output.json ? cli_print_json(env, reply, e) : print_results(env, r, verb, e);
 }
 
 static cs_code run_create(struct cli_env *env, void *opts, struct cs_err *e)
@@ -202,17 +226,7 @@ static cs_code run_create(struct cli_env *env, void *opts, struct cs_err *e)
     CS_TRY(cli_session_open(CLI_SERVER, &o->common, &s, e));
     Entryv1__BatchCreateEntryRequest req = ENTRYV1__BATCH_CREATE_ENTRY_REQUEST__INIT;
     CS_TRY(gather(env, s->arena, o, &req.n_entries, &req.entries, e));
-    ProtobufCMessage *reply;
-    CS_TRY(cli_call(s, ENTRY_SERVICE "BatchCreateEntry", MSG(req),
-                    &entryv1__batch_create_entry_response__descriptor, &reply, e));
-    Entryv1__BatchCreateEntryResponse *r = (Entryv1__BatchCreateEntryResponse *)reply;
-    for (size_t i = 0; i < r->n_results; i++) {
-        if (r->results[i]->status == NULL || i >= req.n_entries)
-            return cs_fail(e, CS_INTERNAL, "the server's result %zu has no status", i);
-        if (r->results[i]->status->code != CS_OK) /* the server leaves out what it refused */
-            r->results[i]->entry = req.entries[i];
-    }
-    return o->common.output.json ? cli_print_json(env, reply, e) : print_created(env, r, e);
+    return send_entries(env, s, o, &req, &create, e);
 }
 
 /* Attributes not named on the command line keep the values that the server has. */
@@ -234,22 +248,6 @@ static cs_code keep_attributes(struct cli_session *s, const struct write_opts *o
     return CS_OK;
 }
 
-static cs_code print_updated(struct cli_env *env, const Entryv1__BatchUpdateEntryResponse *r,
-                             struct cs_err *e)
-{
-    size_t failed = 0;
-    for (size_t i = 0; i < r->n_results; i++) {
-        if (r->results[i]->status->code == CS_OK)
-            CS_TRY(entry_print(env->out, r->results[i]->entry, e));
-        else
-            failed++;
-    }
-    for (size_t i = 0; i < r->n_results && failed > 0; i++)
-        if (r->results[i]->status->code != CS_OK)
-            CS_TRY(print_failed(env, r->results[i]->status, r->results[i]->entry, "update", e));
-    return failed == 0 ? CS_OK : cs_fail(e, CS_INTERNAL, "failed to update one or more entries");
-}
-
 static cs_code run_update(struct cli_env *env, void *opts, struct cs_err *e)
 {
     struct write_opts *o = opts;
@@ -257,21 +255,11 @@ static cs_code run_update(struct cli_env *env, void *opts, struct cs_err *e)
         CS_TRY(check_update(o, e));
     CS_AUTO(cli_session) s = NULL;
     CS_TRY(cli_session_open(CLI_SERVER, &o->common, &s, e));
-    Entryv1__BatchUpdateEntryRequest req = ENTRYV1__BATCH_UPDATE_ENTRY_REQUEST__INIT;
+    Entryv1__BatchCreateEntryRequest req = ENTRYV1__BATCH_CREATE_ENTRY_REQUEST__INIT;
     CS_TRY(gather(env, s->arena, o, &req.n_entries, &req.entries, e));
     if (empty(o->data) && req.entries[0]->additional_attributes != NULL)
         CS_TRY(keep_attributes(s, o, req.entries[0], e));
-    ProtobufCMessage *reply;
-    CS_TRY(cli_call(s, ENTRY_SERVICE "BatchUpdateEntry", MSG(req),
-                    &entryv1__batch_update_entry_response__descriptor, &reply, e));
-    Entryv1__BatchUpdateEntryResponse *r = (Entryv1__BatchUpdateEntryResponse *)reply;
-    for (size_t i = 0; i < r->n_results; i++) {
-        if (r->results[i]->status == NULL || i >= req.n_entries)
-            return cs_fail(e, CS_INTERNAL, "the server's result %zu has no status", i);
-        if (r->results[i]->status->code != CS_OK) /* the server leaves out what it refused */
-            r->results[i]->entry = req.entries[i];
-    }
-    return o->common.output.json ? cli_print_json(env, reply, e) : print_updated(env, r, e);
+    return send_entries(env, s, o, &req, &update, e);
 }
 
 /* --- delete --- */
