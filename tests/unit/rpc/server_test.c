@@ -3,16 +3,9 @@
  * The server against peers that are broken, hostile or gone, and its end; the client against servers
  * that are.
  */
-#include "fixture.h"
+#include "raw.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <nghttp2/nghttp2.h>
-#include <poll.h>
 #include <pthread.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 
 static struct fixture fx;
@@ -32,114 +25,6 @@ static int teardown(void **state)
     return 0;
 }
 
-/* --- Raw HTTP/2 --- */
-
-static int raw_unix(void)
-{
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    snprintf(sa.sun_path, sizeof sa.sun_path, "%.100s", fx.path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    return fd;
-}
-
-static int raw_tcp(void)
-{
-    struct sockaddr_in sa = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)rpc_server_port(fx.server, 0)),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    return fd;
-}
-
-static void frame(struct cs_buf *b, uint8_t type, uint8_t flags, uint32_t stream, const void *p, size_t n)
-{
-    const uint8_t head[9] = {
-        (uint8_t)(n >> 16),      (uint8_t)(n >> 8),      (uint8_t)n,     type, flags, (uint8_t)(stream >> 24),
-        (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream};
-    cs_buf_add(b, head, sizeof head);
-    cs_buf_add(b, p, n);
-}
-
-static void literal(struct cs_buf *b, const char *name, const char *value)
-{
-    cs_buf_add_byte(b, 0x00);
-    cs_buf_add_byte(b, (uint8_t)strlen(name));
-    cs_buf_add_str(b, name);
-    cs_buf_add_byte(b, (uint8_t)strlen(value));
-    cs_buf_add_str(b, value);
-}
-
-static void preface(struct cs_buf *b)
-{
-    cs_buf_add_str(b, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    frame(b, 4, 0, 0, "", 0);
-}
-
-static void request(struct cs_buf *b, uint32_t stream, const char *path, const char *type, uint8_t flags)
-{
-    struct cs_buf h = {0};
-    literal(&h, ":method", "POST");
-    literal(&h, ":scheme", "http");
-    literal(&h, ":path", path);
-    literal(&h, ":authority", "x");
-    literal(&h, "content-type", type);
-    literal(&h, "te", "trailers");
-    frame(b, 1, flags, stream, h.data, h.len);
-    cs_buf_free(&h);
-}
-
-/* Writes everything, reading what comes so that neither side blocks; returns at the peer's close, or
- * when `stop` was seen, or after 10 s. */
-static bool converse(int fd, const struct cs_buf *b, struct cs_buf *in, uint8_t stop_type)
-{
-    size_t off = 0;
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    for (int i = 0; i < 100000; i++) {
-        struct pollfd p = {fd, POLLIN | (off < b->len ? POLLOUT : 0), 0};
-        if (poll(&p, 1, 10000) <= 0)
-            return false;
-        if (p.revents & POLLIN || p.revents & POLLHUP) {
-            uint8_t tmp[65536];
-            ssize_t n = recv(fd, tmp, sizeof tmp, 0);
-            if (n == 0 || (n < 0 && errno != EAGAIN))
-                return true;
-            if (n > 0)
-                cs_buf_add(in, tmp, (size_t)n);
-            size_t at = 0;
-            while (stop_type != 0xff && at + 9 <= in->len) {
-                size_t len = (size_t)in->data[at] << 16 | (size_t)in->data[at + 1] << 8 | in->data[at + 2];
-                if (in->data[at + 3] == stop_type)
-                    return true;
-                at += 9 + len;
-            }
-        }
-        if (p.revents & POLLOUT && off < b->len) {
-            ssize_t n = send(fd, b->data + off, b->len - off, MSG_NOSIGNAL);
-            if (n < 0 && errno != EAGAIN)
-                off = b->len;
-            else if (n > 0)
-                off += (size_t)n;
-        }
-    }
-    return false;
-}
-
-/* The error code of the first GOAWAY, -1 without one. */
-static int goaway_code(const struct cs_buf *in)
-{
-    for (size_t at = 0; at + 9 <= in->len;) {
-        size_t len = (size_t)in->data[at] << 16 | (size_t)in->data[at + 1] << 8 | in->data[at + 2];
-        if (in->data[at + 3] == 7 && at + 17 <= in->len)
-            return in->data[at + 16];
-        at += 9 + len;
-    }
-    return -1;
-}
-
 static void still_serves(void)
 {
     char out[600];
@@ -151,7 +36,7 @@ static void still_serves(void)
 static void expect_closed(struct cs_buf *b, int want_code)
 {
     struct cs_buf in = {0};
-    int fd = raw_unix();
+    int fd = raw_unix(&fx);
     assert_true(converse(fd, b, &in, 0xff));
     /* the kernel drops what we sent when it closes on unread input */
     int code = goaway_code(&in);
@@ -185,7 +70,7 @@ static void test_floods(void **state)
     for (int i = 0; i < 100; i++)
         frame(&b, 9, 0, 1, "", 0); /* CONTINUATION without end */
     struct cs_buf in = {0};
-    int fd = raw_unix();
+    int fd = raw_unix(&fx);
     assert_true(converse(fd, &b, &in, 0xff));
     close(fd);
     cs_buf_free(&in);
@@ -202,7 +87,7 @@ static void test_garbage(void **state)
     for (size_t i = 0; i < 2 * (sizeof texts / sizeof texts[0]); i++) {
         struct cs_buf b = {0}, in = {0};
         cs_buf_add_str(&b, texts[i / 2]);
-        int fd = i % 2 ? raw_unix() : raw_tcp();
+        int fd = i % 2 ? raw_unix(&fx) : raw_tcp(rpc_server_port(fx.server, 0));
         assert_true(converse(fd, &b, &in, 0xff));
         close(fd);
         cs_buf_free(&b);
@@ -217,7 +102,7 @@ static void test_silent(void **state)
     (void)state;
     for (int i = 0; i < 2; i++) {
         struct cs_buf b = {0}, in = {0};
-        int fd = i ? raw_unix() : raw_tcp();
+        int fd = i ? raw_unix(&fx) : raw_tcp(rpc_server_port(fx.server, 0));
         cs_buf_add_str(&b, i ? "PRI * HTT" : "\x16\x03\x01");
         assert_true(converse(fd, &b, &in, 0xff));
         close(fd);
@@ -225,34 +110,6 @@ static void test_silent(void **state)
         cs_buf_free(&in);
     }
     still_serves();
-}
-
-/* A header of the HEADERS frames in `in`; "" when it is not there. */
-static void header(const struct cs_buf *in, const char *name, char *out, size_t cap)
-{
-    nghttp2_hd_inflater *inf = NULL;
-    assert_int_equal(nghttp2_hd_inflate_new(&inf), 0);
-    out[0] = '\0';
-    for (size_t at = 0; at + 9 <= in->len;) {
-        size_t len = (size_t)in->data[at] << 16 | (size_t)in->data[at + 1] << 8 | in->data[at + 2];
-        const uint8_t *p = in->data + at + 9;
-        at += 9 + len;
-        if (at > in->len || p[-6] != 1)
-            continue;
-        for (int flags = 0; len > 0 || !(flags & NGHTTP2_HD_INFLATE_FINAL);) {
-            nghttp2_nv nv;
-            ssize_t n = nghttp2_hd_inflate_hd2(inf, &nv, &flags, p, len, 1);
-            if (n < 0)
-                break;
-            p += n;
-            len -= (size_t)n;
-            if (flags & NGHTTP2_HD_INFLATE_EMIT && strlen(name) == nv.namelen &&
-                memcmp(name, nv.name, nv.namelen) == 0)
-                snprintf(out, cap, "%.*s", (int)nv.valuelen, (const char *)nv.value);
-        }
-        nghttp2_hd_inflate_end_headers(inf);
-    }
-    nghttp2_hd_inflate_del(inf);
 }
 
 static void test_refusals(void **state)
@@ -277,7 +134,7 @@ static void test_refusals(void **state)
         preface(&b);
         request(&b, 1, rows[i].path, rows[i].type, 4);
         frame(&b, 0, 1, 1, rows[i].data, rows[i].len);
-        int fd = raw_unix();
+        int fd = raw_unix(&fx);
         assert_true(converse(fd, &b, &in, 1));
         char status[16], grpc[16];
         header(&in, ":status", status, sizeof status);
@@ -559,7 +416,7 @@ static void test_idle(void **state)
     (void)state;
     struct cs_buf b = {0}, in = {0};
     preface(&b);
-    int fd = raw_unix();
+    int fd = raw_unix(&fx);
     assert_true(converse(fd, &b, &in, 0xff));
     assert_int_equal(goaway_code(&in), 0);
     close(fd);
@@ -573,9 +430,9 @@ static void test_max_connections(void **state)
     (void)state;
     int fds[3];
     for (int i = 0; i < 3; i++)
-        fds[i] = raw_unix();
+        fds[i] = raw_unix(&fx);
     struct cs_buf b = {0}, in = {0};
-    int fd = raw_unix();
+    int fd = raw_unix(&fx);
     assert_true(converse(fd, &b, &in, 0xff));
     assert_int_equal(in.len, 0);
     close(fd);
