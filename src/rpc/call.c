@@ -164,7 +164,8 @@ static bool open_window(struct rpc_call *call)
         hold(call, held_bytes(call));
     if (call->withheld == 0)
         return false;
-    (void)nghttp2_session_consume_stream(call->conn->io.h2, call->stream, call->withheld);
+    if (nghttp2_is_fatal(nghttp2_session_consume_stream(call->conn->io.h2, call->stream, call->withheld)))
+        rpc_conn_kill(call->conn, "no memory"); /* or the peer would wait for ever */
     call->withheld = 0;
     rpc_io_flush(&call->conn->io);
     return true;
@@ -282,7 +283,7 @@ bool rpc_call_lingers(struct rpc_call *call)
         return false;
     size_t left = rpc_call_queued(call);
     if (call->lingers && left >= call->linger_queued)
-        (void)nghttp2_submit_rst_stream(call->conn->io.h2, 0, call->stream, NGHTTP2_CANCEL);
+        rpc_call_reset(call, NGHTTP2_CANCEL);
     call->lingers = true;
     call->linger_queued = left;
     return true;
@@ -295,6 +296,12 @@ static void drop_input(struct rpc_call *call)
     rpc_deframer_free(&call->in);
     if (!call->half_closed)
         cs_buf_free(&call->request);
+}
+
+void rpc_call_reset(struct rpc_call *call, uint32_t error)
+{
+    if (nghttp2_submit_rst_stream(call->conn->io.h2, NGHTTP2_FLAG_NONE, call->stream, error) != 0)
+        rpc_conn_kill(call->conn, "no memory");
 }
 
 void rpc_call_abort(struct rpc_call *call, cs_code code, const char *text)
@@ -317,7 +324,7 @@ static void on_deadline(struct rpc_call *call)
         rpc_call_abort(call, CS_DEADLINE, "context deadline exceeded");
         return;
     }
-    (void)nghttp2_submit_rst_stream(call->conn->io.h2, 0, call->stream, NGHTTP2_CANCEL);
+    rpc_call_reset(call, NGHTTP2_CANCEL);
     rpc_io_flush(&call->conn->io);
 }
 

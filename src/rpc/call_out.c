@@ -322,7 +322,7 @@ void rpc_call_pump(struct rpc_call *call)
         r = nghttp2_session_resume_data(call->conn->io.h2, call->stream);
     }
     if (r != 0 && r != NGHTTP2_ERR_INVALID_ARGUMENT)
-        (void)nghttp2_submit_rst_stream(call->conn->io.h2, 0, call->stream, NGHTTP2_INTERNAL_ERROR);
+        rpc_call_reset(call, NGHTTP2_INTERNAL_ERROR);
     if (finished)
         rpc_conn_watch_rest(call->conn);
     rpc_io_flush(&call->conn->io);

@@ -126,12 +126,12 @@ static int on_data(nghttp2_session *h2, uint8_t flags, int32_t stream, const uin
     (void)flags;
     (void)arg;
     struct rpc_call *call = call_of(h2, stream);
-    (void)nghttp2_session_consume_connection(h2, len);
+    int r = nghttp2_session_consume_connection(h2, len);
     if (call != NULL)
         rpc_call_data_in(call, cs_slice_of(data, len));
-    else
-        (void)nghttp2_session_consume_stream(h2, stream, len);
-    return 0;
+    else if (!nghttp2_is_fatal(r))
+        r = nghttp2_session_consume_stream(h2, stream, len);
+    return nghttp2_is_fatal(r) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
 
 /* We are done with a stream whose client is not: tell it to stop sending. */
@@ -144,7 +144,7 @@ static int on_frame_sent(nghttp2_session *h2, const nghttp2_frame *frame, void *
         return 0;
     struct rpc_call *call = call_of(h2, frame->hd.stream_id);
     if (call != NULL && !call->half_closed)
-        (void)nghttp2_submit_rst_stream(h2, 0, frame->hd.stream_id, NGHTTP2_NO_ERROR);
+        rpc_call_reset(call, NGHTTP2_NO_ERROR);
     return 0;
 }
 

@@ -201,6 +201,8 @@ void rpc_call_dispatch(struct rpc_call *call);                             /* [l
 void rpc_call_data_in(struct rpc_call *call, struct cs_slice data);        /* [loop] */
 void rpc_call_end_in(struct rpc_call *call);                               /* [loop] the client half-closed */
 void rpc_call_gone(struct rpc_call *call, cs_code code, const char *text); /* [loop] no stream any more */
+/* RST_STREAM; when there is no memory even for that, the connection ends. */
+void rpc_call_reset(struct rpc_call *call, uint32_t error); /* [loop] */
 /* End with a status whatever the handler thinks; what is queued is dropped. */
 void rpc_call_abort(struct rpc_call *call, cs_code code, const char *text); /* [loop] */
 /* True: finished, but not gone. Asked every linger_ns; resets the stream when the peer took nothing since
