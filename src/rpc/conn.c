@@ -216,18 +216,24 @@ static void give_back(struct rpc_budget *b, const struct rpc_budget *end, size_t
         atomic_fetch_sub(&b->used, n);
 }
 
-/* A connection may hold at most half of what is free. The share of each shrinks as a budget fills up, so
- * that it is those who hold much that are refused, and what newcomers need is always there: k that
- * take what they can get leave 1 / (k + 2) of it. */
+/* The part of what a connection holds that comes out of its budget. */
+static size_t shared(size_t held)
+{
+    return held > RPC_CONN_RECV_FREE ? held - RPC_CONN_RECV_FREE : 0;
+}
+
+/* A connection may take from a budget at most half of what is free there: the more it fills, the sooner
+ * those who want much are refused. Small requests do not depend on it at all. */
 bool rpc_conn_recv_grow(struct rpc_conn *conn, size_t n)
 {
     size_t mine = conn->recv_bytes + n;
     if (mine > (conn->budget == &conn->lane->server->tcp_anon ? RPC_ANON_RECV_LIMIT : RPC_CONN_RECV_LIMIT))
         return false;
-    for (struct rpc_budget *b = conn->budget; b != NULL; b = b->above) {
-        size_t used = atomic_fetch_add(&b->used, n) + n;
-        if (used > b->limit || mine > (b->limit - used + mine) / 2) {
-            give_back(conn->budget, b->above, n);
+    size_t part = shared(mine), more = part - shared(conn->recv_bytes);
+    for (struct rpc_budget *b = more > 0 ? conn->budget : NULL; b != NULL; b = b->above) {
+        size_t used = atomic_fetch_add(&b->used, more) + more;
+        if (used > b->limit || part > (b->limit - used + part) / 2) {
+            give_back(conn->budget, b->above, more);
             return false;
         }
     }
@@ -237,8 +243,10 @@ bool rpc_conn_recv_grow(struct rpc_conn *conn, size_t n)
 
 void rpc_conn_recv_shrink(struct rpc_conn *conn, size_t n)
 {
+    size_t before = shared(conn->recv_bytes);
     conn->recv_bytes -= n;
-    give_back(conn->budget, NULL, n);
+    if (before > 0)
+        give_back(conn->budget, NULL, before - shared(conn->recv_bytes));
 }
 
 /* --- What the transport tells --- */

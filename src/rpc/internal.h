@@ -27,9 +27,10 @@
     (32u * 1024 * 1024)                        /* bytes of unfinished and waiting messages per connection    \
                                                 */
 #define RPC_ANON_RECV_LIMIT (8u * 1024 * 1024) /* the same when nobody vouches for the peer */
-#define RPC_RESET_BURST 200                    /* stream resets by the peer: at once, */
-#define RPC_RESET_RATE 50                      /* and per second */
-#define RPC_CONTROL_LIMIT 1000                 /* frames without use per RPC_CONTROL_WINDOW */
+#define RPC_CONN_RECV_FREE (16u * 1024) /* of these, what a connection has for itself, see recv_limit */
+#define RPC_RESET_BURST 200             /* stream resets by the peer: at once, */
+#define RPC_RESET_RATE 50               /* and per second */
+#define RPC_CONTROL_LIMIT 1000          /* frames without use per RPC_CONTROL_WINDOW */
 #define RPC_CONTROL_WINDOW (10 * CS_NS_PER_S)
 #define RPC_STALL_NS (30 * CS_NS_PER_S)     /* a peer that takes no byte of ours */
 #define RPC_HEADERS_NS (10 * CS_NS_PER_S)   /* from a HEADERS frame to its end */

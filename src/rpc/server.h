@@ -162,7 +162,8 @@ struct rpc_server_config {
     int64_t linger_ns;                     /* a finished call of whose rest the peer takes nothing; 0: 60 s */
     /* Bytes of requests that are not worked on yet: of all TCP connections together, and again of all
      * Unix connections together. Of it, peers whose connection has no data (rpc_conn_data) get a
-     * quarter, and any one connection at most half of what is still free. 0: 512 MiB */
+     * quarter, and any one connection at most half of what is still free. The first 16 KiB of a connection
+     * do not count: newcomers with small requests are served when others have taken it all. 0: 512 MiB */
     size_t recv_limit;
     struct cs_log log;
 };
