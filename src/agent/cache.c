@@ -8,6 +8,11 @@
 
 /* --- Life --- */
 
+static const char *record_id(const void *record)
+{
+    return ((const struct agent_record *)record)->entry->id;
+}
+
 static void free_bundle(void *b)
 {
     spiffe_bundle_unref(b);
@@ -24,11 +29,11 @@ cs_code agent_cache_new(const struct agent_cache_config *cfg, struct agent_cache
     if (c->cfg.max_svids <= 0)
         c->cfg.max_svids = AGENT_CACHE_DEFAULT_SVIDS;
     c->next_rotation = INT64_MAX;
-    c->records = cs_map_new(NULL);
-    c->selectors = cs_map_new(NULL);
+    c->records.key = record_id;
+    c->selectors.key = agent_selector_text;
     c->bundles = cs_map_new(free_bundle);
     c->groups = cs_map_new(NULL);
-    if (c->records == NULL || c->selectors == NULL || c->bundles == NULL || c->groups == NULL)
+    if (c->bundles == NULL || c->groups == NULL)
         return cs_nomem(e);
     *out = CS_MOVE(c);
     return CS_OK;
@@ -37,10 +42,14 @@ cs_code agent_cache_new(const struct agent_cache_config *cfg, struct agent_cache
 /* Takes the record out of the index. */
 static void unlist(struct agent_cache *c, struct agent_record *r)
 {
-    if (r->home != NULL)
-        agent_vec_remove(&r->home->records, r);
+    if (r->home != NULL) {
+        *r->link = r->next;
+        if (r->next != NULL)
+            r->next->link = r->link;
+        r->home->record_count--;
+    }
     r->home = NULL;
-    agent_selset_release(c->selectors, &r->set);
+    agent_selset_release(&c->selectors, &r->set);
 }
 
 static void record_free(struct agent_cache *c, struct agent_record *r)
@@ -62,12 +71,11 @@ void agent_cache_free(struct agent_cache *c)
     if (c->groups != NULL)
         for (size_t it = 0; cs_map_next(c->groups, &it, &key, &p);)
             agent_group_free(c, p);
-    if (c->records != NULL)
-        for (size_t it = 0; cs_map_next(c->records, &it, &key, &p);)
-            record_free(c, p);
+    for (size_t it = 0; (p = agent_index_next(&c->records, &it)) != NULL;)
+        record_free(c, p);
     cs_map_free(c->groups);
-    cs_map_free(c->records);
-    cs_map_free(c->selectors);
+    agent_index_free(&c->records);
+    agent_index_free(&c->selectors);
     cs_map_free(c->bundles);
     pthread_mutex_destroy(&c->lock);
     cs_free(c);
@@ -78,20 +86,19 @@ void agent_cache_free(struct agent_cache *c)
 /* The map of records changes on the manager's thread only, which is the one that asks here. */
 const struct agent_entry *agent_cache_entry(const struct agent_cache *c, const char *id)
 {
-    const struct agent_record *r = cs_map_get_str(c->records, id);
+    const struct agent_record *r = agent_index_get(&c->records, id);
     return r != NULL ? r->entry : NULL;
 }
 
 size_t agent_cache_entry_count(const struct agent_cache *c)
 {
-    return cs_map_len(c->records);
+    return c->records.len;
 }
 
 const struct agent_entry *agent_cache_next(const struct agent_cache *c, size_t *it)
 {
-    struct cs_slice key;
-    void *r;
-    return cs_map_next(c->records, it, &key, &r) ? ((struct agent_record *)r)->entry : NULL;
+    const struct agent_record *r = agent_index_next(&c->records, it);
+    return r != NULL ? r->entry : NULL;
 }
 
 size_t agent_cache_svid_count(struct agent_cache *c)
@@ -173,9 +180,8 @@ static bool federates_with(const struct agent_entry *en, const char *trust_domai
 /* Tells the groups with an identity that federates with it. */
 static void federated_changed(struct agent_cache *c, const char *trust_domain, struct cs_vec *told)
 {
-    struct cs_slice key;
     void *p;
-    for (size_t it = 0; cs_map_next(c->records, &it, &key, &p);) {
+    for (size_t it = 0; (p = agent_index_next(&c->records, &it)) != NULL;) {
         struct agent_record *r = p;
         if (federates_with(r->entry, trust_domain))
             agent_groups_of_record(r, told, true);
@@ -219,7 +225,7 @@ static cs_code apply_bundles(struct agent_cache *c, const struct agent_cache_del
 
 static void remove_entry(struct agent_cache *c, const char *id, struct cs_vec *told)
 {
-    struct agent_record *r = cs_map_take(c->records, cs_slice_str(id));
+    struct agent_record *r = agent_index_take(&c->records, id);
     if (r == NULL)
         return;
     cs_log_debug(&c->cfg.log, "Entry removed", KV("entry", r->entry->id),
@@ -230,18 +236,23 @@ static void remove_entry(struct agent_cache *c, const char *id, struct cs_vec *t
 }
 
 /* Lists the record at its selector with the fewest records. */
-static cs_code list_record(struct agent_record *r, struct agent_selset *set)
+static void list_record(struct agent_record *r, struct agent_selset *set)
 {
     struct agent_selector *home = NULL;
     for (size_t i = 0; i < set->count; i++)
-        if (home == NULL || set->at[i]->records.len < home->records.len)
+        if (home == NULL || set->at[i]->record_count < home->record_count)
             home = set->at[i];
-    if (home != NULL && cs_vec_push(&home->records, r) != CS_OK)
-        return CS_INTERNAL;
     r->home = home;
     r->set = *set;
     *set = (struct agent_selset){0};
-    return CS_OK;
+    if (home == NULL)
+        return;
+    r->next = home->records;
+    r->link = &home->records;
+    if (r->next != NULL)
+        r->next->link = &r->next;
+    home->records = r;
+    home->record_count++;
 }
 
 static bool same_strings(const char *const *a, size_t na, const char *const *b, size_t nb)
@@ -258,36 +269,26 @@ static void log_entry(struct agent_cache *c, const struct agent_entry *old, cons
                  KV("spiffe_id", now->spiffe_id), KV_INT("selectors_added", now->selector_count));
 }
 
-/* A record without entry and selectors, in the map; NULL when memory is out. */
-static struct agent_record *new_record(struct agent_cache *c, const char *id)
-{
-    struct agent_record *r = cs_calloc(1, sizeof *r);
-    if (r != NULL && cs_map_put(c->records, cs_slice_str(id), r) != CS_OK) {
-        cs_free(r);
-        r = NULL;
-    }
-    return r;
-}
-
 static cs_code insert_entry(struct agent_cache *c, struct agent_entry *en, struct agent_selset *set,
                             struct cs_vec *told)
 {
-    struct agent_record *r = new_record(c, en->id);
+    struct agent_record *r = cs_calloc(1, sizeof *r);
     if (r == NULL)
         return CS_INTERNAL;
-    r->entry = agent_entry_ref(en);
-    if (list_record(r, set) != CS_OK) {
-        (void)cs_map_take(c->records, cs_slice_str(en->id));
-        record_free(c, r);
+    r->entry = en;
+    if (agent_index_add(&c->records, r) != CS_OK) {
+        cs_free(r);
         return CS_INTERNAL;
     }
+    (void)agent_entry_ref(en);
+    list_record(r, set);
     log_entry(c, NULL, en);
     agent_groups_of_record(r, told, true);
     return CS_OK;
 }
 
-static cs_code replace_entry(struct agent_cache *c, struct agent_record *r, struct agent_entry *en,
-                             struct agent_selset *set, struct cs_vec *told)
+static void replace_entry(struct agent_cache *c, struct agent_record *r, struct agent_entry *en,
+                          struct agent_selset *set, struct cs_vec *told)
 {
     const struct agent_entry *old = r->entry;
     bool moved = old->store_svid != en->store_svid ||
@@ -297,8 +298,7 @@ static cs_code replace_entry(struct agent_cache *c, struct agent_record *r, stru
     agent_groups_of_record(r, told, moved || federation);
     if (moved) {
         unlist(c, r);
-        if (list_record(r, set) != CS_OK)
-            return CS_INTERNAL;
+        list_record(r, set);
     }
     if (moved || federation)
         log_entry(c, old, en);
@@ -311,17 +311,20 @@ static cs_code replace_entry(struct agent_cache *c, struct agent_record *r, stru
     r->entry = agent_entry_ref(en);
     agent_entry_unref(old);
     agent_groups_of_record(r, told, moved || federation);
-    return CS_OK;
 }
 
 static cs_code put_entry(struct agent_cache *c, struct agent_entry *en, struct cs_vec *told, struct cs_err *e)
 {
     struct agent_selset set = {0};
     if (!en->store_svid) /* those are for SVIDStore plugins, not for workloads */
-        CS_TRY(agent_selset_intern(c->selectors, en->selectors, en->selector_count, &set, e));
-    struct agent_record *r = cs_map_get_str(c->records, en->id);
-    cs_code rc = r == NULL ? insert_entry(c, en, &set, told) : replace_entry(c, r, en, &set, told);
-    agent_selset_release(c->selectors, &set);
+        CS_TRY(agent_selset_intern(&c->selectors, en->selectors, en->selector_count, &set, e));
+    struct agent_record *r = agent_index_get(&c->records, en->id);
+    cs_code rc = CS_OK;
+    if (r == NULL)
+        rc = insert_entry(c, en, &set, told);
+    else
+        replace_entry(c, r, en, &set, told);
+    agent_selset_release(&c->selectors, &set);
     c->changed = true;
     return rc == CS_OK ? CS_OK : cs_nomem(e);
 }
@@ -347,10 +350,9 @@ cs_code agent_cache_apply(struct agent_cache *c, const struct agent_cache_delta 
 /* What is expiring or waited for; returns the time at which the next one expires. */
 static int64_t mark_due(struct agent_cache *c, int64_t now)
 {
-    struct cs_slice key;
     void *p;
     int64_t next = INT64_MAX;
-    for (size_t it = 0; cs_map_next(c->records, &it, &key, &p);) {
+    for (size_t it = 0; (p = agent_index_next(&c->records, &it)) != NULL;) {
         struct agent_record *r = p;
         if (r->entry->store_svid)
             continue;
@@ -368,10 +370,9 @@ static int64_t mark_due(struct agent_cache *c, int64_t now)
 
 static void mark_prefetch(struct agent_cache *c)
 {
-    struct cs_slice key;
     void *p;
     int64_t room = c->cfg.max_svids - (int64_t)c->svids;
-    for (size_t it = 0; (int64_t)c->stale < room && cs_map_next(c->records, &it, &key, &p);) {
+    for (size_t it = 0; (int64_t)c->stale < room && (p = agent_index_next(&c->records, &it)) != NULL;) {
         struct agent_record *r = p;
         if (r->svid == NULL && !r->entry->store_svid && !r->entry->no_prefetch)
             mark_stale(c, r, true);
@@ -389,9 +390,8 @@ static int by_use(const void *a, const void *b)
 static void evict(struct agent_cache *c)
 {
     CS_CLEANUP(cs_vec_free) struct cs_vec free_ones = {0};
-    struct cs_slice key;
     void *p;
-    for (size_t it = 0; cs_map_next(c->records, &it, &key, &p);) {
+    for (size_t it = 0; (p = agent_index_next(&c->records, &it)) != NULL;) {
         struct agent_record *r = p;
         if (r->svid != NULL && !agent_record_used(r) && cs_vec_push(&free_ones, r) != CS_OK)
             return; /* the limit is a soft one */
@@ -433,9 +433,8 @@ int64_t agent_cache_next_rotation(struct agent_cache *c)
 /* Appends the stale ones that streams use, or those that they do not. */
 static size_t collect(struct agent_cache *c, bool used, struct agent_stale *out, size_t n, size_t max)
 {
-    struct cs_slice key;
     void *p;
-    for (size_t it = 0; n < max && cs_map_next(c->records, &it, &key, &p);) {
+    for (size_t it = 0; n < max && (p = agent_index_next(&c->records, &it)) != NULL;) {
         const struct agent_record *r = p;
         if (r->stale && agent_record_used(r) == used)
             out[n++] = (struct agent_stale){
@@ -463,7 +462,7 @@ void agent_cache_put_svids(struct agent_cache *c, const struct agent_new_svid *s
     CS_CLEANUP(cs_vec_free) struct cs_vec told = {0};
     pthread_mutex_lock(&c->lock);
     for (size_t i = 0; i < count; i++) {
-        struct agent_record *r = cs_map_get_str(c->records, svids[i].entry_id);
+        struct agent_record *r = agent_index_get(&c->records, svids[i].entry_id);
         if (r == NULL) {
             cs_log_error(&c->cfg.log, "Entry not found", KV("entry_id", svids[i].entry_id));
             continue;
@@ -484,10 +483,9 @@ void agent_cache_put_svids(struct agent_cache *c, const struct agent_new_svid *s
 static bool all_svids(struct agent_cache *c, struct cs_vec *out)
 {
     bool good = true;
-    struct cs_slice key;
     void *p;
     pthread_mutex_lock(&c->lock);
-    for (size_t it = 0; good && cs_map_next(c->records, &it, &key, &p);) {
+    for (size_t it = 0; good && (p = agent_index_next(&c->records, &it)) != NULL;) {
         const struct agent_record *r = p;
         if (r->svid == NULL)
             continue;
@@ -525,9 +523,8 @@ size_t agent_cache_drop_tainted(struct agent_cache *c,
     if (bad > 1)
         qsort(svids.at, bad, sizeof(void *), by_pointer);
     pthread_mutex_lock(&c->lock);
-    struct cs_slice key;
     void *p;
-    for (size_t it = 0; cs_map_next(c->records, &it, &key, &p);) {
+    for (size_t it = 0; (p = agent_index_next(&c->records, &it)) != NULL;) {
         struct agent_record *r = p;
         /* Without memory to look at them all, none that was not looked at is trusted. */
         bool drop = r->svid != NULL && (!complete || (bad > 0 && bsearch(&(void *){r->svid}, svids.at, bad,

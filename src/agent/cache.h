@@ -13,6 +13,7 @@
 
 #include "agent/update.h"
 #include "base/clock.h"
+#include "base/mem.h"
 
 #define AGENT_CACHE_DEFAULT_SVIDS 1000
 
@@ -114,6 +115,9 @@ CS_CHECKED cs_code agent_cache_subscribe(struct agent_cache *c, const char *cons
                                          struct agent_subscription **out, bool *waiting, struct cs_err *e);
 /* The newest update, a reference; NULL: nothing new. */
 struct agent_update *agent_subscription_take(struct agent_subscription *s);
+/* The selectors it was made with, each once, in the order of their texts; copies in the arena. */
+CS_CHECKED cs_code agent_subscription_selectors(const struct agent_subscription *s, struct cs_arena *arena,
+                                                const char ***out, size_t *count, struct cs_err *e);
 void agent_subscription_free(struct agent_subscription *s); /* NULL is fine */
 
 #endif

@@ -18,12 +18,9 @@ static int by_id(const void *a, const void *b)
 static cs_code match(const struct agent_selset *set, struct cs_vec *out)
 {
     for (size_t i = 0; i < set->count; i++) {
-        const struct cs_vec *at = &set->at[i]->records;
-        for (size_t j = 0; j < at->len; j++) {
-            struct agent_record *r = at->at[j];
+        for (struct agent_record *r = set->at[i]->records; r != NULL; r = r->next)
             if (agent_selset_contains(set, &r->set) && cs_vec_push(out, r) != CS_OK)
                 return CS_INTERNAL;
-        }
     }
     if (out->len > 1)
         qsort(out->at, out->len, sizeof(void *), by_id);
@@ -48,7 +45,7 @@ cs_code agent_cache_match(struct agent_cache *c, const char *const *selectors, s
     CS_CLEANUP(agent_selset_free) struct agent_selset set = {0};
     CS_CLEANUP(cs_vec_free) struct cs_vec records = {0};
     pthread_mutex_lock(&c->lock);
-    cs_code rc = agent_selset_find(c->selectors, selectors, count, &set, e);
+    cs_code rc = agent_selset_find(&c->selectors, selectors, count, &set, e);
     if (rc == CS_OK && match(&set, &records) != CS_OK)
         rc = cs_nomem(e);
     const struct agent_entry **list = rc == CS_OK ? cs_calloc(records.len + 1, sizeof *list) : NULL;
@@ -89,11 +86,10 @@ static bool has_text(const char *const *texts, size_t count, const char *text)
 /* Lock held; a reference. */
 static const struct agent_entry *find_nearest(struct agent_cache *c, const struct agent_selset *set)
 {
-    struct cs_slice key;
     void *p;
     const struct agent_record *best = NULL;
     uint32_t best_missing = UINT32_MAX;
-    for (size_t it = 0; cs_map_next(c->records, &it, &key, &p);) {
+    for (size_t it = 0; (p = agent_index_next(&c->records, &it)) != NULL;) {
         const struct agent_record *r = p;
         uint32_t missing = lacking(set, r);
         if (missing < r->set.count && missing < best_missing) {
@@ -110,7 +106,7 @@ void agent_cache_nearest(struct agent_cache *c, const char *const *selectors, si
     *out = (struct agent_nearest){0};
     CS_CLEANUP(agent_selset_free) struct agent_selset set = {0};
     pthread_mutex_lock(&c->lock);
-    if (agent_selset_find(c->selectors, selectors, count, &set, NULL) == CS_OK)
+    if (agent_selset_find(&c->selectors, selectors, count, &set, NULL) == CS_OK)
         out->entry = find_nearest(c, &set);
     pthread_mutex_unlock(&c->lock);
     if (out->entry == NULL)
@@ -190,7 +186,7 @@ cs_code agent_cache_update_of(struct agent_cache *c, const char *const *selector
     bool missing = false;
     CS_CLEANUP(agent_selset_free) struct agent_selset set = {0};
     pthread_mutex_lock(&c->lock);
-    cs_code rc = agent_selset_find(c->selectors, selectors, count, &set, e);
+    cs_code rc = agent_selset_find(&c->selectors, selectors, count, &set, e);
     if (rc == CS_OK && (*out = make_update(c, &set, &missing)) == NULL)
         rc = cs_nomem(e);
     pthread_mutex_unlock(&c->lock);
@@ -292,7 +288,7 @@ void agent_group_free(struct agent_cache *c, struct agent_group *g)
 {
     for (size_t i = 0; i < g->set.count; i++)
         agent_vec_remove(&g->set.at[i]->groups, g);
-    agent_selset_release(c->selectors, &g->set);
+    agent_selset_release(&c->selectors, &g->set);
     forget_update(g);
     cs_free(g);
 }
@@ -321,7 +317,7 @@ static cs_code find_group(struct agent_cache *c, const char *const *selectors, s
                           struct agent_group **out, struct cs_err *e)
 {
     struct agent_selset set;
-    CS_TRY(agent_selset_intern(c->selectors, selectors, count, &set, e));
+    CS_TRY(agent_selset_intern(&c->selectors, selectors, count, &set, e));
     CS_CLEANUP(cs_buf_free) struct cs_buf key = {0};
     *out = NULL;
     if (canonical(&set, &key)) {
@@ -329,7 +325,7 @@ static cs_code find_group(struct agent_cache *c, const char *const *selectors, s
         if (*out == NULL)
             *out = group_new(c, &set, cs_buf_slice(&key));
     }
-    agent_selset_release(c->selectors, &set);
+    agent_selset_release(&c->selectors, &set);
     return *out != NULL ? CS_OK : cs_nomem(e);
 }
 
@@ -413,6 +409,25 @@ struct agent_update *agent_subscription_take(struct agent_subscription *s)
     s->pending = NULL;
     pthread_mutex_unlock(&s->cache->lock);
     return u;
+}
+
+static bool copy_texts(const struct agent_selset *set, struct cs_arena *arena, const char **out)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if ((out[i] = cs_arena_strdup(arena, set->at[i]->text)) == NULL)
+            return false;
+    if (set->count > 1)
+        qsort(out, set->count, sizeof *out, by_text);
+    return true;
+}
+
+cs_code agent_subscription_selectors(const struct agent_subscription *s, struct cs_arena *arena,
+                                     const char ***out, size_t *count, struct cs_err *e)
+{
+    const struct agent_selset *set = &s->group->set; /* does not change as long as the group is there */
+    *out = cs_arena_alloc(arena, (set->count + 1) * sizeof **out);
+    *count = set->count;
+    return *out != NULL && copy_texts(set, arena, *out) ? CS_OK : cs_nomem(e);
 }
 
 void agent_subscription_free(struct agent_subscription *s)

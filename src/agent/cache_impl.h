@@ -15,9 +15,10 @@ struct agent_record {
     struct agent_entry *entry;
     struct agent_svid *svid;     /* NULL: none */
     struct agent_selset set;     /* empty for entries kept for their revision only (store_svid) */
-    struct agent_selector *home; /* where it is listed */
-    int64_t used;                /* monotonic ns of the last stream opened for it; 0: never */
-    bool stale;                  /* an SVID is to be fetched */
+    struct agent_selector *home; /* where it is listed: */
+    struct agent_record *next, **link;
+    int64_t used; /* monotonic ns of the last stream opened for it; 0: never */
+    bool stale;   /* an SVID is to be fetched */
 };
 
 struct agent_group {
@@ -40,13 +41,13 @@ struct agent_subscription {
 struct agent_cache {
     struct agent_cache_config cfg;
     pthread_mutex_t lock;
-    struct cs_map *records;   /* entry ID -> struct agent_record */
-    struct cs_map *selectors; /* text -> struct agent_selector */
-    struct cs_map *bundles;   /* trust domain name -> struct spiffe_bundle */
-    struct cs_map *groups;    /* canonical text of the set -> struct agent_group */
-    size_t svids, stale;      /* records with an SVID; records marked stale */
-    int64_t next_rotation;    /* wall ns; INT64_MIN: look at all */
-    bool changed;             /* something that agent_cache_tick looks at */
+    struct agent_index records;   /* entry ID -> struct agent_record */
+    struct agent_index selectors; /* text -> struct agent_selector */
+    struct cs_map *bundles;       /* trust domain name -> struct spiffe_bundle */
+    struct cs_map *groups;        /* canonical text of the set -> struct agent_group */
+    size_t svids, stale;          /* records with an SVID; records marked stale */
+    int64_t next_rotation;        /* wall ns; INT64_MIN: look at all */
+    bool changed;                 /* something that agent_cache_tick looks at */
 };
 
 /* Is there a stream that this record's SVID is for? */

@@ -5,6 +5,11 @@
 
 #include <stdlib.h>
 
+const char *agent_selector_text(const void *selector)
+{
+    return ((const struct agent_selector *)selector)->text;
+}
+
 static int by_address(const void *a, const void *b)
 {
     uintptr_t x = (uintptr_t) * (struct agent_selector *const *)a;
@@ -27,20 +32,18 @@ static void normalise(struct agent_selset *s)
 
 static void selector_free(struct agent_selector *s)
 {
-    cs_vec_free(&s->records);
     cs_vec_free(&s->groups);
     cs_free(s);
 }
 
-static struct agent_selector *selector_new(struct cs_map *selectors, const char *text)
+static struct agent_selector *selector_new(struct agent_index *selectors, const char *text)
 {
     size_t len = strlen(text);
     struct agent_selector *s = cs_calloc(1, sizeof *s + len + 1);
     if (s == NULL)
         return NULL;
-    memcpy(s->store, text, len);
-    s->text = s->store;
-    if (cs_map_put(selectors, cs_slice_of(text, len), s) != CS_OK) {
+    memcpy(s->text, text, len);
+    if (agent_index_add(selectors, s) != CS_OK) {
         selector_free(s);
         return NULL;
     }
@@ -53,18 +56,18 @@ void agent_selset_free(struct agent_selset *s)
     *s = (struct agent_selset){0};
 }
 
-void agent_selset_release(struct cs_map *selectors, struct agent_selset *s)
+void agent_selset_release(struct agent_index *selectors, struct agent_selset *s)
 {
     for (size_t i = 0; i < s->count; i++) {
         if (--s->at[i]->refs > 0)
             continue;
-        (void)cs_map_take(selectors, cs_slice_str(s->at[i]->text));
+        (void)agent_index_take(selectors, s->at[i]->text);
         selector_free(s->at[i]);
     }
     agent_selset_free(s);
 }
 
-cs_code agent_selset_intern(struct cs_map *selectors, const char *const *texts, size_t count,
+cs_code agent_selset_intern(struct agent_index *selectors, const char *const *texts, size_t count,
                             struct agent_selset *out, struct cs_err *e)
 {
     struct agent_selset s = {.at = cs_calloc(count + 1, sizeof(struct agent_selector *))};
@@ -73,7 +76,7 @@ cs_code agent_selset_intern(struct cs_map *selectors, const char *const *texts, 
         return cs_nomem(e);
     bool good = true;
     for (size_t i = 0; good && i < count; i++) {
-        struct agent_selector *one = cs_map_get_str(selectors, texts[i]);
+        struct agent_selector *one = agent_index_get(selectors, texts[i]);
         if (one == NULL)
             one = selector_new(selectors, texts[i]);
         good = one != NULL;
@@ -91,7 +94,7 @@ cs_code agent_selset_intern(struct cs_map *selectors, const char *const *texts, 
     return CS_OK;
 }
 
-cs_code agent_selset_find(const struct cs_map *selectors, const char *const *texts, size_t count,
+cs_code agent_selset_find(const struct agent_index *selectors, const char *const *texts, size_t count,
                           struct agent_selset *out, struct cs_err *e)
 {
     struct agent_selset s = {.at = cs_calloc(count + 1, sizeof(struct agent_selector *))};
@@ -99,7 +102,7 @@ cs_code agent_selset_find(const struct cs_map *selectors, const char *const *tex
     if (s.at == NULL)
         return cs_nomem(e);
     for (size_t i = 0; i < count; i++) {
-        struct agent_selector *one = cs_map_get_str(selectors, texts[i]);
+        struct agent_selector *one = agent_index_get(selectors, texts[i]);
         if (one != NULL)
             s.at[s.count++] = one;
     }

@@ -8,14 +8,20 @@
 #ifndef CS_AGENT_SELECTOR_H
 #define CS_AGENT_SELECTOR_H
 
+#include "agent/index.h"
 #include "base/coll.h"
 
+struct agent_record;
+
 struct agent_selector {
-    const char *text; /* "type:value" */
-    uint32_t refs;
-    struct cs_vec records, groups;
-    char store[];
+    struct agent_record *records; /* a list, see agent_record */
+    uint32_t record_count, refs;
+    struct cs_vec groups;
+    char text[]; /* "type:value" */
 };
+
+/* Key of an agent_index of selectors. */
+const char *agent_selector_text(const void *selector);
 
 /* A set: selectors in the order of their addresses, each once. */
 struct agent_selset {
@@ -24,13 +30,13 @@ struct agent_selset {
 };
 
 /* Interns the texts; each selector of the set is referenced. Not CS_OK: nothing changed. */
-CS_CHECKED cs_code agent_selset_intern(struct cs_map *selectors, const char *const *texts, size_t count,
+CS_CHECKED cs_code agent_selset_intern(struct agent_index *selectors, const char *const *texts, size_t count,
                                        struct agent_selset *out, struct cs_err *e);
 /* Only those that are interned already, without references: to look something up. */
-CS_CHECKED cs_code agent_selset_find(const struct cs_map *selectors, const char *const *texts, size_t count,
-                                     struct agent_selset *out, struct cs_err *e);
-/* Gives the references back; a selector without any is removed from the map. */
-void agent_selset_release(struct cs_map *selectors, struct agent_selset *s);
+CS_CHECKED cs_code agent_selset_find(const struct agent_index *selectors, const char *const *texts,
+                                     size_t count, struct agent_selset *out, struct cs_err *e);
+/* Gives the references back; a selector without any is removed from the index. */
+void agent_selset_release(struct agent_index *selectors, struct agent_selset *s);
 /* Frees a set of agent_selset_find. For CS_CLEANUP. */
 void agent_selset_free(struct agent_selset *s);
 

@@ -21,7 +21,6 @@ struct stream {
     struct rpc_call *call; /* lives until `closed` */
     enum agent_message kind;
     struct agent_subscription *sub;
-    char **selectors; /* for the log, should the last identity go; NULL-terminated, owned */
     bool asked, sent;
     uint8_t digest[32]; /* of the message last sent */
 };
@@ -58,13 +57,6 @@ static cs_code stream_open(struct rpc_call *call, void *service, void **state, s
     return CS_OK;
 }
 
-static void free_strings(char **list)
-{
-    for (size_t i = 0; list != NULL && list[i] != NULL; i++)
-        cs_free(list[i]);
-    cs_free(list);
-}
-
 static void stream_closed(struct rpc_call *call, void *service, void *state)
 {
     struct stream *s = state;
@@ -73,7 +65,6 @@ static void stream_closed(struct rpc_call *call, void *service, void *state)
     if (s == NULL)
         return;
     agent_subscription_free(s->sub);
-    free_strings(s->selectors);
     cs_free(s);
 }
 
@@ -118,11 +109,12 @@ static cs_code send_message(struct stream *s, struct cs_slice msg, struct cs_err
 
 static cs_code deny(struct stream *s, struct cs_err *e)
 {
-    struct workload_caller caller = {.selectors = (const char **)(void *)s->selectors};
+    CS_AUTO(cs_arena) arena = cs_arena_new(0, 0);
     const struct loop_peer *peer = rpc_conn_peer(rpc_call_conn(s->call));
-    caller.pid = peer != NULL ? peer->pid : 0;
-    while (s->selectors[caller.count] != NULL)
-        caller.count++;
+    struct workload_caller caller = {.pid = peer != NULL ? peer->pid : 0};
+    if (arena == NULL)
+        return cs_nomem(e);
+    CS_TRY(agent_subscription_selectors(s->sub, arena, &caller.selectors, &caller.count, e));
     return workload_deny(s->api, s->call, &caller, e);
 }
 
@@ -174,17 +166,6 @@ static bool wake(void *arg)
 
 /* --- The request --- */
 
-static cs_code keep_selectors(struct stream *s, const struct workload_caller *caller, struct cs_err *e)
-{
-    s->selectors = cs_calloc(caller->count + 1, sizeof *s->selectors);
-    if (s->selectors == NULL)
-        return cs_nomem(e);
-    for (size_t i = 0; i < caller->count; i++)
-        if ((s->selectors[i] = cs_strdup(caller->selectors[i])) == NULL)
-            return cs_nomem(e);
-    return CS_OK;
-}
-
 static cs_code check_request(struct cs_arena *arena, enum agent_message kind, struct cs_slice msg,
                              struct cs_err *e)
 {
@@ -211,7 +192,6 @@ static cs_code stream_message(struct rpc_call *call, void *service, void *state,
     CS_TRY(check_request(arena, s->kind, msg, e));
     struct workload_caller caller;
     CS_TRY(workload_attest(w, call, arena, limit_of(s->kind), &caller, e));
-    CS_TRY(keep_selectors(s, &caller, e));
     bool waiting = false;
     CS_TRY(agent_cache_subscribe(w->agent->cache, caller.selectors, caller.count, wake, s, &s->sub, &waiting,
                                  e));
