@@ -4,16 +4,11 @@
  * memory runs out. The peer is this test, frame by frame.
  */
 #include "base/coll.h"
-#include "fixture.h"
+#include "raw.h"
 #include "rpc/internal.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #define KEEPALIVE_NS (100 * CS_NS_PER_S)
 #define IDLE_NS (1000 * CS_NS_PER_S)
@@ -209,31 +204,7 @@ static int down(void **state)
     return 0;
 }
 
-/* --- The peer --- */
-
-static void frame(struct cs_buf *b, uint8_t type, uint8_t flags, uint32_t stream, const void *p, size_t n)
-{
-    const uint8_t head[9] = {
-        (uint8_t)(n >> 16),      (uint8_t)(n >> 8),      (uint8_t)n,     type, flags, (uint8_t)(stream >> 24),
-        (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream};
-    cs_buf_add(b, head, sizeof head);
-    cs_buf_add(b, p, n);
-}
-
-static void preface(struct cs_buf *b)
-{
-    cs_buf_add_str(b, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    frame(b, SETTINGS, 0, 0, "", 0);
-}
-
-static void literal(struct cs_buf *b, const char *name, const char *value)
-{
-    cs_buf_add_byte(b, 0x00);
-    cs_buf_add_byte(b, (uint8_t)strlen(name));
-    cs_buf_add_str(b, name);
-    cs_buf_add_byte(b, (uint8_t)strlen(value));
-    cs_buf_add_str(b, value);
-}
+/* --- The peer, frame by frame --- */
 
 static void headers(struct cs_buf *b, uint32_t stream, const char *path)
 {
