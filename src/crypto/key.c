@@ -83,7 +83,35 @@ static cs_code key_from_pkey(EVP_PKEY *pkey, struct crypto_key **out, struct cs_
     return CS_OK;
 }
 
+static int go_on(EVP_PKEY_CTX *ctx)
+{
+    const struct crypto_stop *stop = EVP_PKEY_CTX_get_app_data(ctx);
+    return !stop->asked(stop->arg);
+}
+
+static EVP_PKEY *generate_rsa(int bits, const struct crypto_stop *stop)
+{
+    EVP_PKEY *pkey = NULL;
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    if (ctx != NULL && EVP_PKEY_keygen_init(ctx) > 0 && EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, bits) > 0) {
+        if (stop != NULL) {
+            EVP_PKEY_CTX_set_app_data(ctx, (void *)stop);
+            EVP_PKEY_CTX_set_cb(ctx, go_on);
+        }
+        if (EVP_PKEY_generate(ctx, &pkey) <= 0)
+            pkey = NULL;
+    }
+    EVP_PKEY_CTX_free(ctx);
+    return pkey;
+}
+
 cs_code crypto_key_generate(enum crypto_key_type t, struct crypto_key **out, struct cs_err *e)
+{
+    return crypto_key_generate_until(t, NULL, out, e);
+}
+
+cs_code crypto_key_generate_until(enum crypto_key_type t, const struct crypto_stop *stop,
+                                  struct crypto_key **out, struct cs_err *e)
 {
     *out = NULL;
     EVP_PKEY *pkey = NULL;
@@ -95,14 +123,16 @@ cs_code crypto_key_generate(enum crypto_key_type t, struct crypto_key **out, str
         pkey = EVP_EC_gen("P-384");
         break;
     case CRYPTO_RSA_2048:
-        pkey = EVP_RSA_gen(2048);
+        pkey = generate_rsa(2048, stop);
         break;
     case CRYPTO_RSA_4096:
-        pkey = EVP_RSA_gen(4096);
+        pkey = generate_rsa(4096, stop);
         break;
     default:
         return cs_fail(e, CS_INVALID, "keys of type %s are not made here", crypto_key_type_name(t));
     }
+    if (pkey == NULL && stop != NULL && stop->asked(stop->arg))
+        return crypto_ssl_fail(e, CS_CANCELLED, "stopped while generating a key");
     if (pkey == NULL)
         return crypto_ssl_fail(e, CS_INTERNAL, "failed to generate a key of type %s",
                                crypto_key_type_name(t));

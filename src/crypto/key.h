@@ -89,8 +89,16 @@ CS_CHECKED cs_code crypto_key_id(struct cs_slice spki, uint8_t out[20], struct c
 /* --- Private key --- */
 struct crypto_key;
 
-/* One of the first four types. RSA takes 0.1 to 3 s: worker threads only. */
+/* One of the first four types. RSA takes 0.1 to 10 s: worker threads only. */
 CS_CHECKED cs_code crypto_key_generate(enum crypto_key_type t, struct crypto_key **out, struct cs_err *e);
+/* Asked many times a second, on the thread that waits. */
+struct crypto_stop {
+    bool (*asked)(void *arg);
+    void *arg;
+};
+/* The same until stop->asked says true: CS_CANCELLED. stop may be NULL. */
+CS_CHECKED cs_code crypto_key_generate_until(enum crypto_key_type t, const struct crypto_stop *stop,
+                                             struct crypto_key **out, struct cs_err *e);
 /* DER: PKCS #8 (RFC 5208), unencrypted; PKCS #1 (RFC 8017) and SEC 1 (RFC 5915) are recognised too. */
 CS_CHECKED cs_code crypto_key_parse_der(struct cs_slice der, struct crypto_key **out, struct cs_err *e);
 /* PEM: one block "PRIVATE KEY", "RSA PRIVATE KEY" or "EC PRIVATE KEY"; text as upstream's:

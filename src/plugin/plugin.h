@@ -11,12 +11,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+struct crypto_stop; /* crypto/key.h */
+
 /* What a plugin is given for its lifetime; borrowed, outlives the plugin. */
 struct plugin_env {
     struct cs_log log; /* with the fields plugin_name, plugin_type, external */
     const struct cs_clock *clock;
-    const char *trust_domain; /* name, without spiffe:// */
-    const char *data_dir;     /* of the program; for defaults only */
+    const char *trust_domain;       /* name, without spiffe:// */
+    const char *data_dir;           /* of the program; for defaults only */
+    const struct crypto_stop *stop; /* to be looked at in long computations; may be NULL */
 };
 
 /* Notes of a configuration check, one text each; `validate` shows them all. */

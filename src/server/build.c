@@ -149,6 +149,7 @@ struct catalog_config server_catalog_config(const struct server *s)
                 .clock = s->clock,
                 .trust_domain = s->cfg->trust_domain,
                 .data_dir = s->cfg->data_dir,
+                .stop = s->stop.asked != NULL ? &s->stop : NULL,
             },
     };
 }
@@ -209,7 +210,7 @@ static cs_code make_authorities(struct server *s, struct cs_err *e)
     };
     CS_TRY(ca_manager_new(&cfg, &s->ca_manager, e));
     CS_TRY(ca_manager_rotate(s->ca_manager, e));
-    return server_svid_new(s->ca, key_type(s->cfg->ca_key_type), s->clock, s->log, &s->svid, e);
+    return server_svid_new(s->ca, key_type(s->cfg->ca_key_type), &s->stop, s->clock, s->log, &s->svid, e);
 }
 
 /* --- API --- */

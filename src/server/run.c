@@ -9,6 +9,7 @@
 #include "server/server.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
@@ -45,6 +46,7 @@ static void on_end(int signum, void *arg)
 {
     (void)signum;
     struct server *s = arg;
+    atomic_store(&s->stopping, true);
     loop_stop(s->loop);
 }
 
@@ -78,6 +80,16 @@ static cs_code catch_signals(struct server *s, struct cs_err *e)
     return loop_on_signal(s->loop, SIGUSR1, on_reconfigure, s, e);
 }
 
+/* Making RSA keys can take many seconds, and nobody waits that long for us to end. While the server is
+ * built the signals are held back, so they are pending then. */
+static bool stop_asked(void *arg)
+{
+    const struct server *s = arg;
+    sigset_t pending;
+    return atomic_load(&s->stopping) || (sigpending(&pending) == 0 && (sigismember(&pending, SIGTERM) == 1 ||
+                                                                       sigismember(&pending, SIGINT) == 1));
+}
+
 /* --- Running --- */
 
 static cs_code log_configured(const struct server *s, struct cs_err *e)
@@ -95,12 +107,30 @@ static cs_code log_configured(const struct server *s, struct cs_err *e)
     return CS_OK;
 }
 
+static cs_code build_unless_stopped(struct server *s, struct cs_err *e)
+{
+    sigset_t ends, old;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    s->stop = (struct crypto_stop){stop_asked, s};
+    pthread_sigmask(SIG_BLOCK, &ends, &old);
+    cs_code rc = server_build(s, e);
+    if (stop_asked(s))
+        atomic_store(&s->stopping, true);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return rc;
+}
+
 static cs_code run(struct server *s, struct cs_err *e)
 {
     CS_TRY(log_configured(s, e));
     CS_TRY(loop_new("main", &s->loop, e));
     CS_TRY(catch_signals(s, e));
-    CS_TRY(server_build(s, e));
+    cs_code rc = build_unless_stopped(s, e);
+    if (rc == CS_CANCELLED && stop_asked(s))
+        return CS_OK;
+    CS_TRY(rc);
     CS_TRY(server_listen(s, e));
     loop_run(s->loop);
     return CS_OK;

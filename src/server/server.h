@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "crypto/key.h"
 #include "loop/loop.h"
 #include "plugin/catalog.h"
 
@@ -33,6 +34,8 @@ struct server {
     struct cs_log_sink *sink;        /* borrowed: SIGUSR2 reopens it */
     const struct cs_clock *clock;
     struct cs_log log;
+    struct crypto_stop stop; /* tells who generates keys that the process is to end */
+    _Atomic bool stopping;
     struct loop *loop;      /* main thread: signals, timers, health listener */
     struct loop_pool *pool; /* one thread: rotation, pruning, health checks */
     struct ds *ds;

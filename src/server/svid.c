@@ -9,6 +9,7 @@
 struct server_svid {
     struct ca *ca;
     enum crypto_key_type type;
+    const struct crypto_stop *stop;
     const struct cs_clock *clock;
     struct cs_log log;
     pthread_mutex_t lock; /* the two below; held to copy or replace only */
@@ -19,7 +20,7 @@ struct server_svid {
 static cs_code sign(struct server_svid *s, struct cs_arena *a, struct ca_x509 *x509, struct crypto_key **key,
                     struct cs_err *e)
 {
-    CS_TRY(crypto_key_generate(s->type, key, e));
+    CS_TRY(crypto_key_generate_until(s->type, s->stop, key, e));
     return ca_sign_server(s->ca, a, crypto_pub_spki(crypto_key_pub(*key)), x509, e);
 }
 
@@ -48,8 +49,9 @@ static cs_code replace(struct server_svid *s, struct cs_err *e)
     return CS_OK;
 }
 
-cs_code server_svid_new(struct ca *ca, enum crypto_key_type type, const struct cs_clock *clock,
-                        struct cs_log log, struct server_svid **out, struct cs_err *e)
+cs_code server_svid_new(struct ca *ca, enum crypto_key_type type, const struct crypto_stop *stop,
+                        const struct cs_clock *clock, struct cs_log log, struct server_svid **out,
+                        struct cs_err *e)
 {
     *out = NULL;
     struct server_svid *s = cs_calloc(1, sizeof *s);
@@ -57,6 +59,7 @@ cs_code server_svid_new(struct ca *ca, enum crypto_key_type type, const struct c
         return cs_nomem(e);
     s->ca = ca;
     s->type = type;
+    s->stop = stop;
     s->clock = clock;
     s->log = cs_log_sub(log, "svid_rotator");
     int rc = pthread_mutex_init(&s->lock, NULL);

@@ -12,9 +12,10 @@
 
 struct server_svid;
 
-/* Signs the first one at once. ca and clock are borrowed. */
-CS_CHECKED cs_code server_svid_new(struct ca *ca, enum crypto_key_type type, const struct cs_clock *clock,
-                                   struct cs_log log, struct server_svid **out, struct cs_err *e);
+/* Signs the first one at once. ca, stop (of key generation; may be NULL) and clock are borrowed. */
+CS_CHECKED cs_code server_svid_new(struct ca *ca, enum crypto_key_type type, const struct crypto_stop *stop,
+                                   const struct cs_clock *clock, struct cs_log log, struct server_svid **out,
+                                   struct cs_err *e);
 void server_svid_free(struct server_svid *s);
 
 /* A new reference to the current context, as rpc_listener_tls.get_ctx wants it. Any thread. */

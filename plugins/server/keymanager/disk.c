@@ -148,12 +148,11 @@ static cs_code load(const char *path, struct keymanager_set *set, struct cs_err 
 
 static cs_code create(const struct plugin_env *env, void **self, struct cs_err *e)
 {
-    (void)env;
     *self = NULL;
     CS_CLEANUP(cs_freep) struct disk *d = cs_calloc(1, sizeof *d);
     if (d == NULL)
         return cs_nomem(e);
-    CS_TRY(keymanager_keys_init(&d->keys, e));
+    CS_TRY(keymanager_keys_init(&d->keys, env, e));
     d->keys.store = store;
     *self = CS_MOVE(d);
     return CS_OK;

@@ -58,8 +58,9 @@ static cs_code copy_set(const struct keymanager_set *from, struct keymanager_set
 
 /* --- Life --- */
 
-cs_code keymanager_keys_init(struct keymanager_keys *k, struct cs_err *e)
+cs_code keymanager_keys_init(struct keymanager_keys *k, const struct plugin_env *env, struct cs_err *e)
 {
+    k->stop = env->stop;
     int rc = pthread_mutex_init(&k->lock, NULL);
     return rc == 0 ? CS_OK : cs_fail_errno(e, CS_INTERNAL, rc, "key manager lock");
 }
@@ -87,13 +88,13 @@ static cs_code replace(struct keymanager_keys *k, const char *id, struct crypto_
     return CS_OK;
 }
 
-static cs_code make_signer(const char *id, enum crypto_key_type type, struct crypto_signer **out,
-                           struct cs_err *e)
+static cs_code make_signer(const struct keymanager_keys *k, const char *id, enum crypto_key_type type,
+                           struct crypto_signer **out, struct cs_err *e)
 {
     if (id == NULL || id[0] == '\0')
         return cs_fail(e, CS_INVALID, "key id is required");
     CS_AUTO(crypto_key) key = NULL;
-    CS_TRY(crypto_key_generate(type, &key, e));
+    CS_TRY(crypto_key_generate_until(type, k->stop, &key, e));
     return crypto_signer_of_key(key, out, e);
 }
 
@@ -105,7 +106,7 @@ static cs_code generate_key(void *self, const char *id, enum crypto_key_type typ
     struct keymanager_keys *k = self;
     *out = NULL;
     CS_AUTO(crypto_signer) signer = NULL;
-    cs_code rc = make_signer(id, type, &signer, e);
+    cs_code rc = make_signer(k, id, type, &signer, e);
     if (rc == CS_OK) {
         pthread_mutex_lock(&k->lock);
         rc = replace(k, id, signer, e);

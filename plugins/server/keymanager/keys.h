@@ -28,10 +28,12 @@ CS_CHECKED cs_code keymanager_set_put(struct keymanager_set *s, const char *id, 
 struct keymanager_keys {
     pthread_mutex_t lock;
     struct keymanager_set set;
+    const struct crypto_stop *stop; /* borrowed; may be NULL */
     /* Make `next` durable; NULL: nothing to do. Called with the lock held. */
     cs_code (*store)(struct keymanager_keys *k, const struct keymanager_set *next, struct cs_err *e);
 };
-CS_CHECKED cs_code keymanager_keys_init(struct keymanager_keys *k, struct cs_err *e);
+CS_CHECKED cs_code keymanager_keys_init(struct keymanager_keys *k, const struct plugin_env *env,
+                                        struct cs_err *e);
 void keymanager_keys_release(struct keymanager_keys *k);
 
 extern const struct keymanager_ops keymanager_keys_ops;

@@ -6,12 +6,11 @@
 
 static cs_code create(const struct plugin_env *env, void **self, struct cs_err *e)
 {
-    (void)env;
     *self = NULL;
     CS_CLEANUP(cs_freep) struct keymanager_keys *k = cs_calloc(1, sizeof *k);
     if (k == NULL)
         return cs_nomem(e);
-    CS_TRY(keymanager_keys_init(k, e));
+    CS_TRY(keymanager_keys_init(k, env, e));
     *self = CS_MOVE(k);
     return CS_OK;
 }

@@ -258,12 +258,41 @@ static void threads(void **state)
     free_authority(&ca);
 }
 
+static bool count_down(void *arg)
+{
+    int *left = arg;
+    return --*left <= 0;
+}
+
+static void generating_can_be_stopped(void **state)
+{
+    (void)state;
+    struct cs_err e = {0};
+    struct crypto_key *k = NULL;
+    int left = 3; /* finding primes of 2048 bits takes hundreds of steps */
+    const struct crypto_stop stop = {count_down, &left};
+    FAILS(crypto_key_generate_until(CRYPTO_RSA_4096, &stop, &k, &e), CS_CANCELLED,
+          "stopped while generating a key");
+    assert_null(k);
+    assert_in_range(-left, 0, 10); /* at once */
+    left = 1 << 30;
+    OK(crypto_key_generate_until(CRYPTO_RSA_2048, &stop, &k, &e));
+    assert_true(left < 1 << 30);
+    crypto_key_unref(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names),           cmocka_unit_test(files),       cmocka_unit_test(refused_files),
-        cmocka_unit_test(sign_and_verify), cmocka_unit_test(ecdsa_edges), cmocka_unit_test(public_keys),
-        cmocka_unit_test(digests),         cmocka_unit_test(threads),
+        cmocka_unit_test(names),
+        cmocka_unit_test(files),
+        cmocka_unit_test(refused_files),
+        cmocka_unit_test(sign_and_verify),
+        cmocka_unit_test(ecdsa_edges),
+        cmocka_unit_test(public_keys),
+        cmocka_unit_test(digests),
+        cmocka_unit_test(threads),
+        cmocka_unit_test(generating_can_be_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
