@@ -83,6 +83,7 @@ struct rpc_lane {
     struct loop_timer *trim; /* [loop] gives memory back after many connections went */
     unsigned closed_since_trim;
     size_t sent_since_trim; /* bytes of messages, as they were freed */
+    int64_t trim_next;      /* monotonic ns, not before */
     bool started, draining, trim_set;
 };
 

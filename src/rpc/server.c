@@ -12,6 +12,7 @@
 #define TRIM_AFTER 64                       /* connections closed, */
 #define TRIM_AFTER_BYTES (4u * 1024 * 1024) /* or bytes of messages sent */
 #define TRIM_DELAY_NS (2 * CS_NS_PER_S)
+#define TRIM_EVERY_NS (10 * CS_NS_PER_S) /* at most: it holds the allocator's locks */
 #define POOL_QUEUE 8192
 
 static void set_default(int64_t *v, int64_t def)
@@ -65,7 +66,8 @@ static void trim_later(struct rpc_lane *lane)
     lane->trim_set = true;
     lane->closed_since_trim = 0;
     lane->sent_since_trim = 0;
-    loop_timer_arm(lane->trim, TRIM_DELAY_NS, 0);
+    int64_t wait = lane->trim_next - cs_mono_ns(&cs_clock_system);
+    loop_timer_arm(lane->trim, wait > TRIM_DELAY_NS ? wait : TRIM_DELAY_NS, 0);
 }
 
 /* glibc keeps what a burst of connections or messages freed; give it back once it is quiet again. */
@@ -78,6 +80,7 @@ static void on_trim(void *arg)
     }
     lane->trim_set = false;
     (void)malloc_trim(0);
+    lane->trim_next = cs_mono_ns(&cs_clock_system) + TRIM_EVERY_NS;
 }
 
 static void trim_if_much(struct rpc_lane *lane)
