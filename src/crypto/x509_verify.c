@@ -96,7 +96,8 @@ static bool path_is_good(struct search *s)
             return false;
         }
     if (needs_policy(s)) {
-        (void)cs_fail(&why, CS_UNAUTHENTICATED, "x509: no valid chains built: 1 candidate chains with invalid policies");
+        (void)cs_fail(&why, CS_UNAUTHENTICATED,
+                      "x509: no valid chains built: 1 candidate chains with invalid policies");
         tell(s, &why);
         return false;
     }

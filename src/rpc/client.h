@@ -15,16 +15,16 @@
 
 struct rpc_client;
 struct rpc_client_config {
-    const char *unix_path;               /* one of these two */
-    const char *tcp_address;             /* "host:port"; names are resolved */
-    SSL_CTX *tls;                        /* TCP only; referenced */
+    const char *unix_path;   /* one of these two */
+    const char *tcp_address; /* "host:port"; names are resolved */
+    SSL_CTX *tls;            /* TCP only; referenced */
     /* Judge the server's chain (DER, leaf first) during the handshake. Required with tls. */
     cs_code (*verify)(void *arg, const struct cs_slice *chain, size_t count, struct cs_err *e);
     void *arg;
-    int64_t connect_ns;                  /* 0: 20 s */
-    size_t max_message;                  /* received; 0: RPC_MAX_MESSAGE */
-    int64_t keepalive_ns;                /* 0: none */
-    int64_t keepalive_wait_ns;           /* for the answer to a ping; 0: 20 s */
+    int64_t connect_ns;        /* 0: 20 s */
+    size_t max_message;        /* received; 0: RPC_MAX_MESSAGE */
+    int64_t keepalive_ns;      /* 0: none */
+    int64_t keepalive_wait_ns; /* for the answer to a ping; 0: 20 s */
 };
 struct rpc_metadata {
     const char *key, *value;
@@ -35,8 +35,8 @@ struct rpc_result {
 };
 
 /* Connects to nothing yet. The loop is borrowed until rpc_client_free and must run for calls to make way. */
-CS_CHECKED cs_code rpc_client_new(struct loop *loop, const struct rpc_client_config *cfg, struct rpc_client **out,
-                                  struct cs_err *e);
+CS_CHECKED cs_code rpc_client_new(struct loop *loop, const struct rpc_client_config *cfg,
+                                  struct rpc_client **out, struct cs_err *e);
 /* Ends the calls under way with CS_CANCELLED. All streams must be freed first. The loop must still be
  * running, and is not needed by this client after: connections are closed on it. Blocking; not from the
  * loop's thread. */
@@ -46,15 +46,16 @@ void rpc_client_free(struct rpc_client *c);
  * grpc-timeout; 0: none. On a status other than OK: that code, e->text is grpc-message alone (the
  * CLI adds "rpc error: code = X desc = "), *result (may be NULL) holds the first detail. A peer that
  * cannot be reached gives CS_UNAVAILABLE with
- * `connection error: desc = "transport: Error while dialing: dial unix PATH: connect: no such file or directory"`.
- * Any thread but a loop's. */
+ * `connection error: desc = "transport: Error while dialing: dial unix PATH: connect: no such file or
+ * directory"`. Any thread but a loop's. */
 CS_CHECKED cs_code rpc_client_unary(struct rpc_client *c, const char *path, struct cs_slice request,
                                     struct cs_buf *response, const struct rpc_metadata *md, size_t md_count,
                                     int64_t deadline_ns, struct rpc_result *result, struct cs_err *e);
 
 struct rpc_stream;
 CS_CHECKED cs_code rpc_stream_open(struct rpc_client *c, const char *path, const struct rpc_metadata *md,
-                                   size_t md_count, int64_t deadline_ns, struct rpc_stream **out, struct cs_err *e);
+                                   size_t md_count, int64_t deadline_ns, struct rpc_stream **out,
+                                   struct cs_err *e);
 /* Blocks while the peer's window is closed and our queue is full. */
 CS_CHECKED cs_code rpc_stream_send(struct rpc_stream *s, struct cs_slice msg, struct cs_err *e);
 CS_CHECKED cs_code rpc_stream_close_send(struct rpc_stream *s, struct cs_err *e);
@@ -64,6 +65,6 @@ CS_CHECKED cs_code rpc_stream_recv(struct rpc_stream *s, struct cs_buf *msg, boo
                                    struct rpc_result *result, struct cs_err *e);
 /* Any thread: makes a blocked send or recv return CS_CANCELLED. */
 void rpc_stream_cancel(struct rpc_stream *s);
-void rpc_stream_free(struct rpc_stream *s);        /* cancels when still open */
+void rpc_stream_free(struct rpc_stream *s); /* cancels when still open */
 
 #endif

@@ -23,7 +23,7 @@ struct rpc_call;
 struct rpc_conn;
 
 enum rpc_run {
-    RPC_INLINE,   /* on the I/O thread: bounded work under about 200 us, never blocks */
+    RPC_INLINE, /* on the I/O thread: bounded work under about 200 us, never blocks */
     /* On the worker pool: database, signing batches, plugins. Whatever such a handler waits for needs a
      * deadline of its own: nobody interrupts it when the call's deadline passes or the client goes, it
      * keeps its worker until it returns (it may look at rpc_call_done and rpc_call_deadline), and
@@ -36,7 +36,8 @@ struct rpc_stream_ops {
     /* Headers are in, `*state` is the handler's to set (NULL at first). */
     cs_code (*open)(struct rpc_call *call, void *service, void **state, struct cs_err *e);
     /* One whole request message; borrowed for the time of the call. */
-    cs_code (*message)(struct rpc_call *call, void *service, void *state, struct cs_slice msg, struct cs_err *e);
+    cs_code (*message)(struct rpc_call *call, void *service, void *state, struct cs_slice msg,
+                       struct cs_err *e);
     /* The client half-closed. NULL: the call is finished with OK. */
     cs_code (*half_close)(struct rpc_call *call, void *service, void *state, struct cs_err *e);
     /* Exactly once, last of all, after finish, reset, deadline or a lost connection: free `state`.
@@ -52,13 +53,13 @@ struct rpc_stream_ops {
 };
 
 struct rpc_method {
-    const char *path;                     /* "/pkg.Service/Method" */
+    const char *path; /* "/pkg.Service/Method" */
     enum rpc_run run;
     /* Unary: append the packed response to `response` (arena of the call: rpc_call_arena). */
     cs_code (*unary)(struct rpc_call *call, void *service, struct cs_slice request, struct cs_buf *response,
                      struct cs_err *e);
-    const struct rpc_stream_ops *stream;  /* exactly one of unary, stream is set */
-    const void *policy;                   /* the upper layer's own row (who may call, rate limit) */
+    const struct rpc_stream_ops *stream; /* exactly one of unary, stream is set */
+    const void *policy;                  /* the upper layer's own row (who may call, rate limit) */
 };
 
 /* --- What a handler can ask and do --- */
@@ -72,8 +73,8 @@ struct cs_slice rpc_call_metadata(const struct rpc_call *call, const char *key);
 size_t rpc_call_metadata_count(const struct rpc_call *call, const char *key);
 /* Monotonic deadline in ns, INT64_MAX when the client set none. */
 int64_t rpc_call_deadline(const struct rpc_call *call);
-bool rpc_call_done(const struct rpc_call *call);          /* cancelled or finished: stop working */
-void *rpc_call_data(const struct rpc_call *call);          /* the upper layer's pointer, see `begin` */
+bool rpc_call_done(const struct rpc_call *call);  /* cancelled or finished: stop working */
+void *rpc_call_data(const struct rpc_call *call); /* the upper layer's pointer, see `begin` */
 void rpc_call_set_data(struct rpc_call *call, void *data);
 void rpc_call_ref(struct rpc_call *call);
 void rpc_call_unref(struct rpc_call *call);
@@ -88,13 +89,14 @@ void rpc_call_finish(struct rpc_call *call, cs_code code, const char *text);
 void rpc_call_set_detail(struct rpc_call *call, const struct rpc_detail *d);
 /* Run fn on the call's executor after what is queued there (used by pushers to wake a stream
  * handler). false: the call is over. Any thread holding a reference. */
-CS_CHECKED bool rpc_call_post(struct rpc_call *call, void (*fn)(struct rpc_call *call, void *service, void *state));
+CS_CHECKED bool rpc_call_post(struct rpc_call *call,
+                              void (*fn)(struct rpc_call *call, void *service, void *state));
 
 /* --- Connection --- */
 bool rpc_conn_is_unix(const struct rpc_conn *conn);
-const struct loop_peer *rpc_conn_peer(const struct rpc_conn *conn);       /* Unix sockets only, else NULL */
-const char *rpc_conn_address(const struct rpc_conn *conn);                /* "127.0.0.1:4711" or "@" */
-const char *rpc_conn_ip(const struct rpc_conn *conn);                     /* "127.0.0.1"; "" for Unix */
+const struct loop_peer *rpc_conn_peer(const struct rpc_conn *conn); /* Unix sockets only, else NULL */
+const char *rpc_conn_address(const struct rpc_conn *conn);          /* "127.0.0.1:4711" or "@" */
+const char *rpc_conn_ip(const struct rpc_conn *conn);               /* "127.0.0.1"; "" for Unix */
 /* DER of the client's certificates, leaf first; count 0 without client certificate. */
 const struct cs_slice *rpc_conn_peer_chain(const struct rpc_conn *conn, size_t *count);
 /* One pointer per connection for the upper layer (set by verify_client or accept_unix); its
@@ -116,23 +118,23 @@ struct rpc_listener_tls {
     void *arg;
 };
 
-struct rpc_service {                       /* the methods of one gRPC service on one listener */
-    const char *name;                      /* "pkg.Service", for "unknown service" against "unknown method" */
+struct rpc_service {  /* the methods of one gRPC service on one listener */
+    const char *name; /* "pkg.Service", for "unknown service" against "unknown method" */
     const struct rpc_method *methods;
     size_t count;
-    void *ctx;                             /* passed to handlers as `service` */
+    void *ctx; /* passed to handlers as `service` */
 };
 
 struct rpc_listener {
-    const char *tcp_address;               /* "0.0.0.0:8081", "[::1]:0"; or NULL */
-    const char *unix_path;                 /* or NULL; a stale socket file is replaced */
-    int unix_mode;                         /* mode bits of the socket file, e.g. 0770 */
+    const char *tcp_address; /* "0.0.0.0:8081", "[::1]:0"; or NULL */
+    const char *unix_path;   /* or NULL; a stale socket file is replaced */
+    int unix_mode;           /* mode bits of the socket file, e.g. 0770 */
     /* Responses hold secrets: a message is overwritten when it was sent or dropped. */
     bool secret_responses;
-    struct rpc_listener_tls tls;           /* TCP only */
-    const struct rpc_service *services;    /* borrowed, must outlive the server */
+    struct rpc_listener_tls tls;        /* TCP only */
+    const struct rpc_service *services; /* borrowed, must outlive the server */
     size_t service_count;
-    size_t max_message;                    /* 0: RPC_MAX_MESSAGE */
+    size_t max_message; /* 0: RPC_MAX_MESSAGE */
     void *arg;
     /* Before a handler: authorise, limit, attach rpc_call_set_data. Runs where the method runs
      * (policy says). Not CS_OK: the handler never runs. May be NULL. */
@@ -140,26 +142,26 @@ struct rpc_listener {
     /* After the final status is known, exactly once per begin that ran (audit, freeing data). May be NULL. */
     void (*end)(struct rpc_call *call, void *arg, cs_code code, const char *text);
     /* Called once per accepted Unix connection on its I/O thread; refuse with any code. May be NULL. */
-    cs_code (*accept_unix)(void *arg, const struct loop_peer *peer, void **conn_data, void (**destroy)(void *),
-                           struct cs_err *e);
+    cs_code (*accept_unix)(void *arg, const struct loop_peer *peer, void **conn_data,
+                           void (**destroy)(void *), struct cs_err *e);
 };
 
 struct rpc_server_config {
-    unsigned io_threads;                   /* 0: number of cores */
-    unsigned workers;                      /* 0: 2 x cores, at least 4 */
-    unsigned max_connections;              /* 0: 65536 */
-    unsigned max_streams;                  /* per connection; 0: 1000 */
-    size_t stream_queue;                   /* bytes queued to send per stream; 0: 8 MiB */
-    size_t conn_queue;                     /* bytes queued to send per connection; 0: 32 MiB */
-    int64_t handshake_ns;                  /* TLS handshake + first settings; 0: 10 s */
-    int64_t keepalive_ns;                  /* ping an idle connection; 0: 2 h as grpc-go */
+    unsigned io_threads;                       /* 0: number of cores */
+    unsigned workers;                          /* 0: 2 x cores, at least 4 */
+    unsigned max_connections;                  /* 0: 65536 */
+    unsigned max_streams;                      /* per connection; 0: 1000 */
+    size_t stream_queue;                       /* bytes queued to send per stream; 0: 8 MiB */
+    size_t conn_queue;                         /* bytes queued to send per connection; 0: 32 MiB */
+    int64_t handshake_ns;                      /* TLS handshake + first settings; 0: 10 s */
+    int64_t keepalive_ns;                      /* ping an idle connection; 0: 2 h as grpc-go */
     int64_t max_conn_idle_ns, max_conn_age_ns; /* 0: none. At age: GOAWAY, then close when drained */
-    int64_t drain_ns;                      /* from the last GOAWAY to the close, open calls or not; 0: 60 s */
+    int64_t drain_ns; /* from the last GOAWAY to the close, open calls or not; 0: 60 s */
     /* From the first byte of a message to its last; of a unary call from its headers to the end of the
      * request. Then the call ends with CS_DEADLINE. Streams may be quiet between messages as long as
      * they like. 0: 30 s */
     int64_t message_ns;
-    int64_t linger_ns;                     /* a finished call of whose rest the peer takes nothing; 0: 60 s */
+    int64_t linger_ns; /* a finished call of whose rest the peer takes nothing; 0: 60 s */
     /* Bytes of requests that are not worked on yet: of all TCP connections together, and again of all
      * Unix connections together. Of it, peers whose connection has no data (rpc_conn_data) get a
      * quarter, and any one connection at most half of what is still free. The first 16 KiB of a connection
@@ -169,7 +171,8 @@ struct rpc_server_config {
 };
 
 struct rpc_server;
-CS_CHECKED cs_code rpc_server_new(const struct rpc_server_config *cfg, struct rpc_server **out, struct cs_err *e);
+CS_CHECKED cs_code rpc_server_new(const struct rpc_server_config *cfg, struct rpc_server **out,
+                                  struct cs_err *e);
 /* Bind and start to accept. The structs are copied, what they point to is borrowed. CS_UNAVAILABLE
  * with Go's text ("listen tcp 127.0.0.1:8081: bind: address already in use"). */
 CS_CHECKED cs_code rpc_server_listen(struct rpc_server *s, const struct rpc_listener *l, struct cs_err *e);
@@ -180,7 +183,7 @@ struct loop_pool *rpc_server_pool(struct rpc_server *s);
  * with UNAVAILABLE, remove socket files, join all threads. Handlers on workers are waited for as long as
  * they run, grace or not. Blocking; not on an own thread. */
 void rpc_server_shutdown(struct rpc_server *s, int64_t grace_ns);
-void rpc_server_free(struct rpc_server *s);        /* shuts down first if that was not done */
+void rpc_server_free(struct rpc_server *s); /* shuts down first if that was not done */
 
 /* --- Health (grpc.health.v1) --- */
 struct rpc_health {

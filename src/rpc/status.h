@@ -14,7 +14,7 @@
 /* One detail: a protobuf message packed by the caller, with its full type name. Client side: the
  * first detail of the reply. */
 struct rpc_detail {
-    char type_name[96];          /* "spire.api.types.PermissionDeniedDetails"; "" = none */
+    char type_name[96]; /* "spire.api.types.PermissionDeniedDetails"; "" = none */
     uint8_t data[128];
     size_t len;
 };

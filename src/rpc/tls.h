@@ -13,12 +13,12 @@
 
 /* Server context for a certificate chain (DER, leaf first) and key (borrowed, referenced). Client
  * certificates are asked for but not required; the listener's verify_client judges them. */
-CS_CHECKED cs_code rpc_tls_server_ctx(const struct cs_slice *chain, size_t count, EVP_PKEY *key, SSL_CTX **out,
-                                      struct cs_err *e);
+CS_CHECKED cs_code rpc_tls_server_ctx(const struct cs_slice *chain, size_t count, EVP_PKEY *key,
+                                      SSL_CTX **out, struct cs_err *e);
 /* Client context. chain/key may be 0/NULL. Server verification is the client's verify callback
  * (rpc/client.h), never the host name. */
-CS_CHECKED cs_code rpc_tls_client_ctx(const struct cs_slice *chain, size_t count, EVP_PKEY *key, SSL_CTX **out,
-                                      struct cs_err *e);
+CS_CHECKED cs_code rpc_tls_client_ctx(const struct cs_slice *chain, size_t count, EVP_PKEY *key,
+                                      SSL_CTX **out, struct cs_err *e);
 
 /* Contexts are reference counted: a new reference, and giving one back (NULL is fine). Any thread. */
 SSL_CTX *rpc_tls_ctx_ref(SSL_CTX *ctx);
