@@ -31,8 +31,8 @@ bool agent_record_used(const struct agent_record *r)
 {
     if (r->home == NULL)
         return false;
-    for (size_t i = 0; i < r->home->groups.len; i++)
-        if (agent_selset_contains(&((struct agent_group *)r->home->groups.at[i])->set, &r->set))
+    for (size_t i = 0; i < agent_selector_group_count(r->home); i++)
+        if (agent_selset_contains(&((struct agent_group *)r->home->groups->at[i])->set, &r->set))
             return true;
     return false;
 }
@@ -212,8 +212,8 @@ void agent_groups_of_record(struct agent_record *r, struct cs_vec *told, bool te
 {
     if (r->home == NULL)
         return;
-    for (size_t i = 0; i < r->home->groups.len; i++) {
-        struct agent_group *g = r->home->groups.at[i];
+    for (size_t i = 0; i < agent_selector_group_count(r->home); i++) {
+        struct agent_group *g = r->home->groups->at[i];
         if (agent_selset_contains(&g->set, &r->set))
             group_changed(g, told, tell);
     }
@@ -287,7 +287,7 @@ static bool canonical(const struct agent_selset *set, struct cs_buf *out)
 void agent_group_free(struct agent_cache *c, struct agent_group *g)
 {
     for (size_t i = 0; i < g->set.count; i++)
-        agent_vec_remove(&g->set.at[i]->groups, g);
+        agent_selector_remove_group(g->set.at[i], g);
     agent_selset_release(&c->selectors, &g->set);
     forget_update(g);
     cs_free(g);
@@ -301,10 +301,10 @@ static struct agent_group *group_new(struct agent_cache *c, struct agent_selset 
         return NULL;
     bool good = true;
     for (size_t i = 0; good && i < set->count; i++)
-        good = cs_vec_push(&set->at[i]->groups, g) == CS_OK;
+        good = agent_selector_add_group(set->at[i], g) == CS_OK;
     if (!good || cs_map_put(c->groups, key, g) != CS_OK) {
         for (size_t i = 0; i < set->count; i++)
-            agent_vec_remove(&set->at[i]->groups, g);
+            agent_selector_remove_group(set->at[i], g);
         cs_free(g);
         return NULL;
     }

@@ -32,7 +32,9 @@ static void normalise(struct agent_selset *s)
 
 static void selector_free(struct agent_selector *s)
 {
-    cs_vec_free(&s->groups);
+    if (s->groups != NULL)
+        cs_vec_free(s->groups);
+    cs_free(s->groups);
     cs_free(s);
 }
 
@@ -123,12 +125,21 @@ bool agent_selset_contains(const struct agent_selset *super, const struct agent_
     return true;
 }
 
-void agent_vec_remove(struct cs_vec *v, const void *p)
+/* --- Groups --- */
+
+cs_code agent_selector_add_group(struct agent_selector *s, struct agent_group *g)
 {
-    for (size_t i = 0; i < v->len; i++) {
-        if (v->at[i] == p) {
-            v->at[i] = v->at[--v->len];
-            return;
-        }
-    }
+    if (s->groups == NULL && (s->groups = cs_calloc(1, sizeof *s->groups)) == NULL)
+        return CS_INTERNAL;
+    return cs_vec_push(s->groups, g);
+}
+
+void agent_selector_remove_group(struct agent_selector *s, const struct agent_group *g)
+{
+    size_t n = agent_selector_group_count(s);
+    size_t i = 0;
+    while (i < n && s->groups->at[i] != g)
+        i++;
+    if (i < n) /* their order does not matter */
+        s->groups->at[i] = s->groups->at[--s->groups->len];
 }

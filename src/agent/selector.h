@@ -12,12 +12,13 @@
 #include "base/coll.h"
 
 struct agent_record;
+struct agent_group;
 
 struct agent_selector {
     struct agent_record *records; /* a list, see agent_record */
     uint32_t record_count, refs;
-    struct cs_vec groups;
-    char text[]; /* "type:value" */
+    struct cs_vec *groups; /* NULL: none, as with most */
+    char text[];           /* "type:value" */
 };
 
 /* Key of an agent_index of selectors. */
@@ -42,7 +43,12 @@ void agent_selset_free(struct agent_selset *s);
 
 bool agent_selset_contains(const struct agent_selset *super, const struct agent_selset *sub);
 
-/* Takes p out of a list, whose order does not matter. */
-void agent_vec_remove(struct cs_vec *v, const void *p);
+/* CS_INTERNAL when memory is out. */
+CS_CHECKED cs_code agent_selector_add_group(struct agent_selector *s, struct agent_group *g);
+void agent_selector_remove_group(struct agent_selector *s, const struct agent_group *g);
+static inline size_t agent_selector_group_count(const struct agent_selector *s)
+{
+    return s->groups != NULL ? s->groups->len : 0;
+}
 
 #endif

@@ -21,7 +21,8 @@ struct agent_sync {
 };
 /* What one round remembers for the next; zero-initialise. */
 struct agent_sync_state {
-    uint64_t mark; /* keyed hash of the revisions last applied; 0: none */
+    uint64_t mark;     /* keyed hash of the revisions last applied; 0: none */
+    size_t page_bytes; /* of the revisions last seen, as they came */
 };
 void agent_sync_free(struct agent_sync *s); /* zeroes; for CS_CLEANUP too */
 

@@ -231,6 +231,10 @@ static cs_code keep_page(struct pages *p, struct cs_slice packed, const struct p
 
 static cs_code receive_pages(struct round *r, struct pages *p, struct cs_err *e)
 {
+    /* Mostly as many as the last time. Much in one piece is the kernel's again as soon as it is freed, while
+     * growing there would leave pieces of it behind with each round. */
+    if (!cs_buf_reserve(&p->bytes, r->state->page_bytes))
+        return cs_nomem(e);
     for (bool more = true; more;) {
         CS_CLEANUP(cs_buf_free) struct cs_buf packed = {0};
         struct page_sketch sketch;
@@ -243,6 +247,7 @@ static cs_code receive_pages(struct round *r, struct pages *p, struct cs_err *e)
         CS_TRY(keep_page(p, cs_buf_slice(&packed), &sketch, e));
         more = sketch.more && sketch.revisions > 0;
     }
+    r->state->page_bytes = p->bytes.len;
     return CS_OK;
 }
 
