@@ -274,7 +274,7 @@ static void generating_can_be_stopped(void **state)
     FAILS(crypto_key_generate_until(CRYPTO_RSA_4096, &stop, &k, &e), CS_CANCELLED,
           "stopped while generating a key");
     assert_null(k);
-    assert_in_range(-left, 0, 10); /* at once */
+    assert_true(left <= 0 && left > -200); /* a few are asked in vain, until the next primality test */
     left = 1 << 30;
     OK(crypto_key_generate_until(CRYPTO_RSA_2048, &stop, &k, &e));
     assert_true(left < 1 << 30);
