@@ -37,6 +37,7 @@ class World:
                 d.stop()
             except AssertionError as err:
                 errors.append(str(err))
+            errors += d.sanitizer_reports()
         assert not errors, errors
 
 

@@ -7,6 +7,7 @@ ended with the test. Nothing here sleeps for a fixed time: waits are on conditio
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -120,6 +121,12 @@ class Daemon:
 
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def sanitizer_reports(self):
+        """What a sanitizer had to say of this daemon, from its first word on."""
+        text = self.log()
+        found = re.search(r"(?:ERROR|WARNING): (?:Address|Leak|Thread)Sanitizer|runtime error: ", text)
+        return [f"{self.program}: {text[max(0, found.start() - 200):found.start() + 4000]}"] if found else []
 
     def await_log(self, text, limit=15):
         wait_for(f"{text!r} in the log of {self.program}", lambda: text in self.log(), limit)
