@@ -208,3 +208,19 @@ def test_streams_end_when_the_peer_is_gone(world):
     for s in sockets:
         s.close()
     wait_for("the descriptors to be given back", lambda: descriptors() <= base + 5)
+
+
+@pytest.mark.parametrize("values, good", [((), False), (("false",), False), (("true",), True), (("true", "true"), False),
+                                          (("true", "false"), False)])
+def test_the_workload_api_wants_its_header_exactly_once(world, values, good):
+    """Whoever can be talked into a request to the socket does not know of the header."""
+    server, agent = world.pair()
+    with grpc.insecure_channel(f"unix:{agent.socket}") as channel:
+        fetch = channel.unary_stream("/SpiffeWorkloadAPI/FetchX509SVID", request_serializer=bytes, response_deserializer=bytes)
+        with pytest.raises(grpc.RpcError) as refused:
+            next(fetch(b"", metadata=[("workload.spiffe.io", v) for v in values], timeout=20))
+        code, text = refused.value.code(), refused.value.details()
+    if good:  # known, but there is no entry for it
+        assert (code, text) == (grpc.StatusCode.PERMISSION_DENIED, "no identity issued")
+    else:
+        assert (code, text) == (grpc.StatusCode.INVALID_ARGUMENT, "security header missing from request")
