@@ -1,8 +1,6 @@
 """py-spiffe on our agent."""
 
-from spiffe import JwtSource, WorkloadApiClient, X509Source
-
-from spire import wait_for
+from spiffe import JwtSource, SpiffeId, WorkloadApiClient, X509Source
 
 W = "spiffe://example.org/w"
 
@@ -24,4 +22,4 @@ def test_clients_and_sources(world):
         agent.await_ids(W, second)
         assert len(source.get_bundle_for_trust_domain(source.svid.spiffe_id.trust_domain).x509_authorities) >= 1
     with JwtSource(socket_path=path) as source:
-        assert str(source.fetch_svid(audience={"aud"}).spiffe_id) == W
+        assert str(source.fetch_svid(audience={"aud"}, subject=SpiffeId(W)).spiffe_id) == W
