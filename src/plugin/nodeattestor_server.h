@@ -9,6 +9,14 @@
 
 #include "plugin/plugin.h"
 
+/* What the node sent first, and who it is; all borrowed for the time of the call. SPIRE's own plugins see
+ * only the payload and the address; the key lets a built-in bind its evidence to it. */
+struct nodeattestor_request {
+    struct cs_slice payload;
+    struct cs_slice spki;  /* SubjectPublicKeyInfo of the CSR, DER; the CSR's signature was verified */
+    const char *client_ip; /* "" when not known; sent to external plugins as x-forwarded-client-ip */
+};
+
 /* What comes next. Everything in it belongs to the session and lives until its next call. */
 struct nodeattestor_step {
     bool done; /* attested; otherwise send `challenge` and wait for a response */
@@ -22,7 +30,7 @@ struct nodeattestor_step {
 struct nodeattestor_ops {
     /* First message. *session (NULL when no further message is needed) is ended by `end`. A refusal
      * is CS_DENIED or CS_INVALID with a text for the agent. Blocking; worker threads. */
-    CS_CHECKED cs_code (*start)(void *self, struct cs_slice payload, void **session,
+    CS_CHECKED cs_code (*start)(void *self, const struct nodeattestor_request *request, void **session,
                                 struct nodeattestor_step *step, struct cs_err *e);
     CS_CHECKED cs_code (*respond)(void *self, void *session, struct cs_slice response,
                                   struct nodeattestor_step *step, struct cs_err *e);

@@ -29,7 +29,18 @@ struct upstreamauthority_jwt_key {
     int64_t not_after;
 };
 
+/* What an upstream says later, of itself. Called on any thread, one call at a time, borrowed. */
+struct upstreamauthority_listener {
+    void (*x509_roots)(void *arg, const struct upstreamauthority_result *roots); /* all of them; no chain */
+    void (*jwt_keys)(void *arg, const struct upstreamauthority_jwt_key *keys, size_t count); /* all of them */
+    void *arg;
+};
+
 struct upstreamauthority_ops {
+    /* Where changes go that come after a mint or a publication was answered, until the plugin is
+     * destroyed; NULL as listener ends that and waits for a call under way. NULL as operation: the plugin
+     * never has any. */
+    void (*listen)(void *self, const struct upstreamauthority_listener *listener);
     /* Sign the DER PKCS#10 request of a new CA. ttl_s is a wish, 0: the plugin's default. Blocking,
      * one call at a time. */
     CS_CHECKED cs_code (*mint_x509_ca)(void *self, struct cs_slice csr, int64_t ttl_s,

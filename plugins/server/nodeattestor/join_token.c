@@ -43,10 +43,10 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
     return CS_OK;
 }
 
-static cs_code start(void *self, struct cs_slice payload, void **session, struct nodeattestor_step *step,
-                     struct cs_err *e)
+static cs_code start(void *self, const struct nodeattestor_request *request, void **session,
+                     struct nodeattestor_step *step, struct cs_err *e)
 {
-    (void)self, (void)payload, (void)step;
+    (void)self, (void)request, (void)step;
     *session = NULL;
     return cs_fail(e, CS_UNIMPLEMENTED, "join token attestation is currently implemented within the server");
 }

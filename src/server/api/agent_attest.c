@@ -277,6 +277,15 @@ static cs_code after_step(struct rpc_call *call, struct attest *s, cs_code code,
     return step->done ? step_done(call, s, step, e) : send_challenge(call, s, step->challenge, e);
 }
 
+/* The key asked for, when the CSR proves that the node has it; empty when it is refused later anyway. */
+static struct cs_slice proven_key(struct cs_slice der)
+{
+    struct x509_csr csr;
+    if (x509_csr_parse(der, &csr, NULL) != CS_OK || x509_csr_verify(&csr, NULL) != CS_OK)
+        return (struct cs_slice){0};
+    return csr.spki;
+}
+
 static cs_code start_attestor(struct rpc_call *call, struct attest *s, struct cs_slice payload,
                               struct cs_err *e)
 {
@@ -287,7 +296,12 @@ static cs_code start_attestor(struct rpc_call *call, struct attest *s, struct cs
         return api_fail_cause(c, e, CS_PRECONDITION, "error getting node attestor");
     }
     struct nodeattestor_step step = {0};
-    cs_code code = ops_of(s->plugin)->start(s->plugin->self, payload, &s->session, &step, e);
+    const struct nodeattestor_request request = {
+        .payload = payload,
+        .spki = proven_key(s->csr),
+        .client_ip = rpc_conn_ip(rpc_call_conn(call)),
+    };
+    cs_code code = ops_of(s->plugin)->start(s->plugin->self, &request, &s->session, &step, e);
     return after_step(call, s, code, &step, e);
 }
 
