@@ -67,26 +67,32 @@ void config_print_docs(struct cs_buf *out, const struct config_section *s, const
     }
 }
 
+void config_print_plugin_options(struct cs_buf *out, const struct config_plugin_doc *d)
+{
+    cs_buf_add_str(out, "| option | type | default | meaning |\n|---|---|---|---|\n");
+    for (size_t i = 0; d->section != NULL && i < d->section->count; i++)
+        print_row(out, &d->section->options[i]);
+}
+
 static void print_plugins(struct cs_buf *out, const char *program)
 {
-    cs_buf_add_str(
-        out,
-        "\n## Plugins\n\n"
-        "Each plugin is a block `Type \"name\" { ... }` in the `plugins` section:\n\n"
-        "| option | meaning |\n|---|---|\n"
-        "| `plugin_data` | The plugin's own options, below. |\n"
-        "| `plugin_data_file` | File with them, instead. |\n"
-        "| `enabled` | `false` leaves the plugin out. |\n"
-        "| `plugin_cmd`, `plugin_args`, `plugin_checksum` | External plugins. **Not supported yet.** |\n");
+    cs_buf_add_str(out, "\n## Plugins\n\n"
+                        "Each plugin is a block `Type \"name\" { ... }` in the `plugins` section:\n\n"
+                        "| option | meaning |\n|---|---|\n"
+                        "| `plugin_data` | The plugin's own options, below. |\n"
+                        "| `plugin_data_file` | File with them, instead. |\n"
+                        "| `enabled` | `false` leaves the plugin out. |\n"
+                        "| `plugin_cmd` | Program of an external plugin (docs/plugins/external.md). |\n"
+                        "| `plugin_args` | Its arguments. |\n"
+                        "| `plugin_checksum` | SHA-256 of the program in hex: nothing else is run. |\n");
     for (const struct config_plugin_doc *d = config_plugin_docs; d->program != NULL; d++) {
         if (strcmp(d->program, program) != 0)
             continue;
         cs_buf_printf(out, "\n### %s \"%s\"\n\n%s\n", d->type, d->name, d->doc);
         if (d->section == NULL)
             continue;
-        cs_buf_add_str(out, "\n| option | type | default | meaning |\n|---|---|---|---|\n");
-        for (size_t i = 0; i < d->section->count; i++)
-            print_row(out, &d->section->options[i]);
+        cs_buf_add_str(out, "\n");
+        config_print_plugin_options(out, d);
     }
 }
 

@@ -137,7 +137,7 @@ cs_code config_read_sql(struct cs_slice text, struct cs_arena *a, struct config_
 #define AT(field) offsetof(struct config_keymanager_disk, field)
 static const struct config_option keymanager_disk_options[] = {
     {"keys_path", CONFIG_STRING, CONFIG_READY, AT(keys_path), NULL,
-     "File the private keys are kept in. Needed.", NULL},
+     "File the private keys are kept in. Needed. Its folder must be there.", NULL},
 };
 #undef AT
 static const struct config_section keymanager_disk_section = {.title = "disk",
@@ -163,9 +163,11 @@ cs_code config_read_keymanager_disk(struct cs_slice text, struct cs_arena *a,
 #define AT(field) offsetof(struct config_upstream_disk, field)
 static const struct config_option upstream_disk_options[] = {
     {"cert_file_path", CONFIG_STRING, CONFIG_READY, AT(cert_file_path), NULL,
-     "PEM file with the CA certificate, its chain after it. Needed.", NULL},
+     "PEM file with the CA certificate, the intermediates that lead to the root after it. Needed.", NULL},
     {"key_file_path", CONFIG_STRING, CONFIG_READY, AT(key_file_path), NULL,
-     "PEM file with its private key. Needed.", NULL},
+     "PEM file with the private key of the first certificate: PKCS #8, PKCS #1 or SEC 1, not encrypted. "
+     "Needed.",
+     NULL},
     {"bundle_file_path", CONFIG_STRING, CONFIG_READY, AT(bundle_file_path), NULL,
      "PEM file with the root certificates, needed when the CA certificate is not a root itself.", NULL},
 };
@@ -219,7 +221,7 @@ cs_code config_read_join_token(struct cs_slice text, struct cs_arena *a, struct 
 #define AT(field) offsetof(struct config_agent_keymanager_disk, field)
 static const struct config_option agent_keymanager_disk_options[] = {
     {"directory", CONFIG_STRING, CONFIG_READY, AT(directory), NULL,
-     "Folder the private keys are kept in. Needed.", NULL},
+     "Folder the private keys are kept in; made when it is missing. Needed.", NULL},
 };
 #undef AT
 static const struct config_section agent_keymanager_disk_section = {

@@ -69,5 +69,7 @@ struct config_plugin_doc {
     const struct config_section *section; /* NULL: no options */
 };
 extern const struct config_plugin_doc config_plugin_docs[];
+/* Appends the table of the plugin's options, as its page in docs/plugins has it. */
+void config_print_plugin_options(struct cs_buf *out, const struct config_plugin_doc *d);
 
 #endif
