@@ -59,3 +59,9 @@ def gospiffe(tmp_path_factory):
 def apidiff(tmp_path_factory):
     """The program that calls every method of the server, built once."""
     return goclients.build(goclients.APIDIFF, tmp_path_factory.mktemp("go"))
+
+
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory):
+    """The program of external plugins, built once."""
+    return goclients.build(goclients.PLUGINS, tmp_path_factory.mktemp("go"))

@@ -7,6 +7,7 @@ import subprocess
 INTEROP = pathlib.Path(__file__).resolve().parents[1] / "interop"
 GOSPIFFE = INTEROP / "gospiffe"
 APIDIFF = INTEROP / "apidiff"
+PLUGINS = INTEROP / "plugins"
 OPTIONS = "ratelimit {\n        attestation = false\n    }"
 
 
