@@ -28,7 +28,7 @@ def make(plugins, tmp_path):
 
 
 def join(world, server, *more, **kw):
-    """A plugin_agent with a join token, running."""
+    """An agent with a join token, running."""
     made = plugin_agent(world, server, *more, **kw)
     made.id = f"spiffe://{server.td}/spire/agent/join_token/{(token := server.token())}"
     return made.start("-joinToken", token)
@@ -85,7 +85,7 @@ def bundle(server):
 def test_key_manager_signs_and_survives_a_restart(world, make, tmp_path, key_type):
     keys = make("server", "KeyManager", "own", keys=tmp_path / "keys")
     server = world.server(conf=OWN_KEYS, plugins=keys.block(), server=f'ca_key_type = "{key_type}"').start()
-    agent = world.agent(server).join()
+    agent = join(world, server)
     server.entry(agent.id, W)
     agent.await_ids(W)
     made = {c["id"] for c in keys.calls("GenerateKey")}
@@ -180,7 +180,7 @@ def test_upstream_authority(world, make, tmp_path):
     up = make("server", "UpstreamAuthority", "own", root=tmp_path / "root", next_root=later, next_key=key_file)
     server = world.server(plugins=up.block()).start()
     assert bundle(server) == [root]
-    agent = world.agent(server).join()
+    agent = join(world, server)
     server.entry(agent.id, W)
     agent.await_ids(W)
     certs = [x509.load_der_x509_certificate(der) for der in chain(agent)]
@@ -210,7 +210,7 @@ def test_upstream_authority_without_jwt_keys(world, make, tmp_path):
     up = make("server", "UpstreamAuthority", "own", root=tmp_path / "root", no_jwt=True)
     server = world.server(plugins=up.block()).start()
     assert bundle(server) == [root]
-    agent = world.agent(server).join()
+    agent = join(world, server)
     server.entry(agent.id, W)
     agent.await_ids(W)
     assert agent.fetch_jwt("a")
@@ -219,7 +219,9 @@ def test_upstream_authority_without_jwt_keys(world, make, tmp_path):
 def test_notifiers_and_publishers(world, make, tmp_path):
     notifiers = [make("server", "Notifier", n) for n in ("one", "two")]
     publishers = [make("server", "BundlePublisher", n, path=tmp_path / n) for n in ("one", "two")]
-    server = world.server(plugins="".join(p.block() for p in notifiers + publishers)).start()
+    root_pem(tmp_path / "root", "upstream root")
+    up = make("server", "UpstreamAuthority", "own", root=tmp_path / "root", next_root=tmp_path / "later")
+    server = world.server(plugins="".join(p.block() for p in [up, *notifiers, *publishers])).start()
     mine = bundle(server)[0].public_bytes(serialization.Encoding.DER)
     for n in notifiers:
         loaded = n.await_call("NotifyAndAdvise")
@@ -231,14 +233,13 @@ def test_notifiers_and_publishers(world, make, tmp_path):
         got = wait_for("the bundle", written)
         assert [base64.b64decode(c) for c in got["certificates"]] == [mine]
         assert got["trust_domain"] == "example.org" and got["sequence"] >= 1
-    # a change: the next authority
-    if server.cli("localauthority", "x509", "prepare", check=False).returncode == 0:
-        for n in notifiers:
-            told = n.await_call("Notify", lambda c: c["roots"] == 2)
-            assert told["host"]["identity"].startswith("spiffe://example.org/spire/server of example.org with ")
-            assert told["host"]["metrics"] == "ok"
-        for p in publishers:
-            wait_for("both roots", lambda: len(json.loads(p.fields["path"].read_text())["certificates"]) == 2)
+    root_pem(tmp_path / "later", "second root")
+    for n in notifiers:
+        told = n.await_call("Notify", lambda c: c["roots"] == 2)
+        assert told["host"]["identity"].startswith("spiffe://example.org/spire/server of example.org with ")
+        assert told["host"]["metrics"] == "ok"
+    for p in publishers:
+        wait_for("both roots", lambda: len(json.loads(p.fields["path"].read_text())["certificates"]) == 2)
     server.stop()
     assert all(n.calls("Close") for n in notifiers + publishers)
 
@@ -259,7 +260,7 @@ def test_composers_change_what_is_signed(world, make):
     assert units(ca) == ["first unit", "second unit"]
     policies = ca.extensions.get_extension_for_class(x509.CertificatePolicies).value
     assert {p.policy_identifier.dotted_string for p in policies} == {"1.3.6.1.4.1.55555.1.9", "1.3.6.1.4.1.55555.2.9"}
-    agent = world.agent(server).join()
+    agent = join(world, server)
     server.entry(agent.id, W, dns=["a.example.org"])
     agent.await_ids(W)
     cert = leaf(agent)
@@ -306,9 +307,9 @@ def test_svid_store(world, make, tmp_path):
     server.cli("bundle", "set", "-id", "spiffe://far.test", "-path", pem)
     store = make("agent", "SVIDStore", "shelf", folder=tmp_path / "shelf")
     agent = join(world, server, store.block())
-    entry = server.entry(agent.id, W, "shelf:name:db", storeSVID=True, x509SVIDTTL=20, federatesWith="spiffe://far.test")
+    entry = server.entry(agent.id, W, "shelf:name:db", storeSVID=True, x509SVIDTTL=12, federatesWith="spiffe://far.test")
     put = store.await_call("PutX509SVID", limit=30)
-    assert put["id"] == W and put["metadata"] == ["name:db"] and 0 < put["expires_in"] <= 30
+    assert put["id"] == W and put["metadata"] == ["name:db"] and 0 < put["expires_in"] <= 12
     files = tmp_path / "shelf" / "db"
     wait_for("the files", lambda: (files / "svid.pem").exists())
     cert = x509.load_pem_x509_certificate((files / "svid.pem").read_bytes())

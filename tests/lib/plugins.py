@@ -22,6 +22,9 @@ agent {{
     trust_domain = "{td}"
     trust_bundle_path = "{dir}/bootstrap.pem"
     {agent}
+    experimental {{
+        sync_interval = "1s"
+    }}
 }}
 plugins {{
     {plugins}
@@ -125,7 +128,7 @@ def children(pid):
     return found
 
 
-LINE = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
+LINE = re.compile(r'(?:^| )([^ =]+)=("(?:[^"\\]|\\.)*"|\S*)')
 
 
 def log_lines(text):

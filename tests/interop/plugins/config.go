@@ -56,6 +56,10 @@ type config struct {
 	Claim       string   `hcl:"claim"`     // CredentialComposer
 }
 
+// The plugin's own standard output and error: go-plugin puts pipes of its own in place of os.Stdout and os.Stderr,
+// whose content goes to the host through a gRPC service.
+var rawOut, rawErr = os.NewFile(1, "stdout"), os.NewFile(2, "stderr")
+
 // base is what all kinds share: configuration, log, journal, host services, faults.
 type base struct {
 	configv1.UnimplementedConfigServer
@@ -139,11 +143,11 @@ func (b *base) chatter() {
 	b.log.Warn("chatter of level warn", "error", fmt.Errorf("no \"such\" thing\nsecond line"))
 	b.log.Error("chatter of level error", "float", 1.5, "level", "mine", "msg", "mine")
 	b.log.Named("sub").With("fixed", "yes").Info("chatter of a sub-logger")
-	fmt.Fprintln(os.Stderr, "chatter without form")
-	fmt.Fprintln(os.Stderr, "[WARN] chatter with a mark")
-	fmt.Fprintln(os.Stderr, `{"@level":"info","@message":"chatter without time","deep":{"a":[1,2]}}`)
-	fmt.Fprintln(os.Stderr, `{"broken": `)
-	fmt.Fprintln(os.Stderr, "chatter\x1b[31m with \x00 control \xff characters")
+	fmt.Fprintln(rawErr, "chatter without form")
+	fmt.Fprintln(rawErr, "[WARN] chatter with a mark")
+	fmt.Fprintln(rawErr, `{"@level":"info","@message":"chatter without time","deep":{"a":[1,2]}}`)
+	fmt.Fprintln(rawErr, `{"broken": `)
+	fmt.Fprintln(rawErr, "chatter\x1b[31m with \x00 control \xff characters")
 }
 
 func appendLine(path string, what map[string]any) {
@@ -192,7 +196,7 @@ func (b *base) enter(method string, fields map[string]any) (string, error) {
 func (b *base) goWrong(f *fault) (string, error) {
 	switch f.Do {
 	case "exit":
-		fmt.Fprintln(os.Stderr, "last words before the exit")
+		fmt.Fprintln(rawErr, "last words before the exit")
 		os.Exit(7)
 	case "panic":
 		go panic("panic on purpose: " + f.Text)
@@ -206,29 +210,31 @@ func (b *base) goWrong(f *fault) (string, error) {
 		}
 		return "", status.Error(code, f.Text)
 	case "flood":
-		flood(time.Duration(f.MS) * time.Millisecond)
+		flood(rawErr, time.Duration(f.MS)*time.Millisecond)
+	case "flood stdio":
+		flood(os.Stderr, time.Duration(f.MS)*time.Millisecond)
 	case "stdout":
-		fmt.Println("words on standard output after the handshake")
-		fmt.Println(strings.Repeat("x", 1<<20))
+		fmt.Fprintln(rawOut, "words on standard output after the handshake")
+		flood(rawOut, time.Duration(f.MS)*time.Millisecond)
 	default:
 		return f.Do, nil
 	}
 	return "", nil
 }
 
-// flood writes to standard error as fast as it is taken: short lines, then lines without end.
-func flood(long time.Duration) {
+// flood writes as fast as it is taken: short lines, then lines without end.
+func flood(to *os.File, long time.Duration) {
 	text := strings.Repeat(`{"@level":"info","@message":"flood","@timestamp":"2026-01-01T00:00:00Z","n":1}`+"\n", 500)
 	end := time.Now().Add(long / 2)
 	for time.Now().Before(end) {
-		os.Stderr.WriteString(text)
+		to.WriteString(text)
 	}
 	endless := strings.Repeat("no end of line ", 4096)
 	end = time.Now().Add(long / 2)
 	for time.Now().Before(end) {
-		os.Stderr.WriteString(endless)
+		to.WriteString(endless)
 	}
-	os.Stderr.WriteString("\nend of the flood\n")
+	to.WriteString("\nend of the flood\n")
 }
 
 // host asks the host services and tells what they said.

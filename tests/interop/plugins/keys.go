@@ -183,9 +183,12 @@ func (s *keyStore) list() ([]*publicKey, error) {
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, bend(lie, k))
+		keys = append(keys, k)
 	}
 	sort.Slice(keys, func(i, j int) bool { return keys[i].id < keys[j].id })
+	for i := range keys {
+		keys[i] = bend(lie, keys[i])
+	}
 	return keys, nil
 }
 
