@@ -9,7 +9,7 @@ import pytest
 from test_plugins import W, bundle, join, root_pem
 
 import spire
-from plugins import OWN_KEYS, UPSTREAM, Plugin, agent as plugin_agent, children, gone, log_lines
+from plugins import OWN_KEYS, UPSTREAM, Plugin, agent as plugin_agent, children, gone, log_lines, server as plugin_server
 from spire import wait_for
 
 ours_only = pytest.mark.skipif(UPSTREAM, reason="SPIRE never starts a plugin again")
@@ -45,7 +45,7 @@ SIGNED = {
 @pytest.mark.parametrize("method,lie", [("GenerateKey", lie) for lie in GENERATED] + [("SignData", lie) for lie in SIGNED])
 def test_key_manager_lies(world, make, method, lie):
     keys = make("server", "KeyManager", "own", faults={method: {"do": lie}})
-    server = world.server(conf=OWN_KEYS, plugins=keys.block()).spawn()
+    server = plugin_server(world, conf=OWN_KEYS, plugins=keys.block()).spawn()
     assert (GENERATED if method == "GenerateKey" else SIGNED)[lie] in crash_error(server)
 
 
@@ -68,7 +68,7 @@ def test_upstream_authority_lies(world, make, tmp_path, lie):
     root_pem(tmp_path / "root", "upstream root")
     up = make("server", "UpstreamAuthority", "own", root=tmp_path / "root",
               faults={"MintX509CAAndSubscribe": {"do": lie, "text": "no way"}})
-    assert MINTED[lie] in crash_error(world.server(plugins=up.block()).spawn())
+    assert MINTED[lie] in crash_error(plugin_server(world, plugins=up.block()).spawn())
 
 
 # lie: what the server's log says of it
@@ -91,7 +91,7 @@ def test_node_attestor_lies(world, make):
     made = {lie: make("server", "NodeAttestor", f"n{i}", rounds=1, faults={"Attest": {"do": lie, "text": "no way"}})
             for i, lie in enumerate(ATTESTED)}
     good = make("server", "NodeAttestor", "good", rounds=1)
-    server = world.server(plugins="".join(p.block() for p in [*made.values(), good])).start()
+    server = plugin_server(world, plugins="".join(p.block() for p in [*made.values(), good])).start()
     for i, (lie, text) in enumerate(ATTESTED.items()):
         before = len(server.log())
         partner = make("agent", "NodeAttestor", f"n{i}")
@@ -111,7 +111,7 @@ def test_node_attestor_lies(world, make):
 def test_too_many_selectors_of_a_node(world, make):
     """A million of them are not worth a crash; SPIRE takes them all."""
     theirs = make("server", "NodeAttestor", "n", faults={"Attest": {"do": "many selectors"}})
-    server = world.server(plugins=theirs.block()).start()
+    server = plugin_server(world, plugins=theirs.block()).start()
     agent = plugin_agent(world, server, attestor=make("agent", "NodeAttestor", "n").block()).spawn()
     theirs.await_call("Attest")
     wait_for("an answer", lambda: server.agent_ids() or "n)" in server.log(), 30)
@@ -130,7 +130,7 @@ def test_too_many_selectors_of_a_node(world, make):
     ("oversize", ""),
 ])
 def test_agent_node_attestor_lies(world, make, lie, text):
-    server = world.server(plugins=make("server", "NodeAttestor", "interop").block()).start()
+    server = plugin_server(world, plugins=make("server", "NodeAttestor", "interop").block()).start()
     partner = make("agent", "NodeAttestor", "interop", faults={"AidAttestation": {"do": lie, "text": "no way"}})
     agent = plugin_agent(world, server, attestor=partner.block()).spawn()
     partner.await_call("AidAttestation")
@@ -141,7 +141,7 @@ def test_agent_node_attestor_lies(world, make, lie, text):
 
 def test_workload_attestor_lies(world, make, tmp_path):
     """All in one agent: what the others say of a process still counts. The large answers come once only, they take long."""
-    server = world.server().start()
+    server = plugin_server(world).start()
     lies = ["empty", "many", "oversize", "error", "exit", "panic"]
     made = [make("agent", "WorkloadAttestor", f"bad{i}", faults={"Attest": {
         "do": lie, "text": "no way", "once": tmp_path / lie if lie in ("many", "oversize") else ""}})
@@ -168,7 +168,7 @@ def test_workload_attestor_lies(world, make, tmp_path):
 def test_composer_lies(world, make, method, lie, text):
     bad = make("server", "CredentialComposer", "bad", ou="x", oid="1.2.3.4", claim="c",
                faults={method: {"do": lie, "text": "no way"}})
-    server = world.server(plugins=bad.block()).spawn()
+    server = plugin_server(world, plugins=bad.block()).spawn()
     wait_for("the server to answer", lambda: server.cli("bundle", "count", check=False).returncode == 0)
     args = ["x509", "mint", "-spiffeID", W] if "X509" in method else ["jwt", "mint", "-spiffeID", W, "-audience", "a"]
     done = server.cli(*args, check=False)
@@ -179,7 +179,7 @@ def test_composer_lies(world, make, method, lie, text):
 def test_a_composer_cannot_put_another_identity_into_a_certificate(world, make):
     bad = make("server", "CredentialComposer", "bad", ou="x", oid="1.2.3.4", claim="c",
                faults={"ComposeWorkloadX509SVID": {"do": "san"}})
-    server = world.server(plugins=bad.block()).spawn()
+    server = plugin_server(world, plugins=bad.block()).spawn()
     wait_for("the server to answer", lambda: server.cli("bundle", "count", check=False).returncode == 0)
     assert server.cli("x509", "mint", "-spiffeID", W, check=False).returncode == 1
 
@@ -188,7 +188,7 @@ def test_a_composer_cannot_put_another_identity_into_a_certificate(world, make):
 
 @ours_only
 def test_a_killed_plugin_is_started_again_with_its_latest_configuration(world, make, tmp_path):
-    server = world.server().start()
+    server = plugin_server(world).start()
     one = make("agent", "WorkloadAttestor", "one")
     file = tmp_path / "data"
     file.write_text(one.data(selectors=["colour:blue"]))
@@ -200,25 +200,25 @@ def test_a_killed_plugin_is_started_again_with_its_latest_configuration(world, m
     wait_for("another process", lambda: len(one.pids()) == 2)
     server.entry(agent.id, W, "one:colour:red")
     agent.await_ids(W)
-    said = [line for line in log_lines(agent.log()) if line.get("plugin_name") == "one" and line["level"] in ("error", "warning")
-            and line["msg"] != "Plugin checksum not configured"]
+    said = [line for line in log_lines(agent.log()) if line.get("plugin_name") == "one" and
+            line["level"] in ("error", "warning") and line["msg"] != "Plugin checksum not configured"]
     assert said, "nobody was told that the plugin had died"
 
 
 @ours_only
 def test_key_manager_crashes_and_the_server_goes_on(world, make, tmp_path):
     keys = make("server", "KeyManager", "own", keys=tmp_path / "keys",
-                faults={"SignData": {"do": "exit", "after": 3, "once": tmp_path / "crashed"}})
-    server = world.server(conf=OWN_KEYS, plugins=keys.block()).start()
+                faults={"SignData": {"do": "exit", "after": 15, "once": tmp_path / "crashed"}})
+    server = plugin_server(world, conf=OWN_KEYS, plugins=keys.block()).start()
     agent = join(world, server)
     server.entry(agent.id, W)
     agent.await_ids(W)
-    for i in range(4):
+    for i in range(16):
         server.cli("x509", "mint", "-spiffeID", f"{W}{i}", check=False)
     wait_for("the crash", lambda: (tmp_path / "crashed").exists())
     wait_for("a signature after it", lambda: server.cli("x509", "mint", "-spiffeID", W, check=False).returncode == 0)
     assert len(keys.pids()) == 2 and len(bundle(server)) == 1
-    assert any("exit status 7" in str(line) or "7" in line.get("error", "") for line in log_lines(server.log())
+    assert any("exit status 7" in line.get("error", "") for line in log_lines(server.log())
                if line.get("plugin_name") == "own")
 
 
@@ -226,17 +226,17 @@ def test_key_manager_crashes_and_the_server_goes_on(world, make, tmp_path):
 def test_upstream_authority_crashes_and_is_subscribed_to_again(world, make, tmp_path):
     root_pem(tmp_path / "root", "upstream root")
     up = make("server", "UpstreamAuthority", "own", root=tmp_path / "root", next_root=tmp_path / "later")
-    server = world.server(plugins=up.block(), server='ca_ttl = "60s"').start()
+    server = plugin_server(world, plugins=up.block(), server='ca_ttl = "60s"').start()
     up.kill()
     wait_for("another process", lambda: len(up.pids()) == 2)
     root_pem(tmp_path / "later", "second root")
-    wait_for("the next CA, and with it the pushed root", lambda: len(bundle(server)) == 2, 60)
+    wait_for("the next CA, and with it the pushed root", lambda: len(bundle(server)) == 2, 80)
 
 
 @ours_only
 def test_a_plugin_that_always_dies_is_started_less_and_less_often(world, make):
     n = make("server", "Notifier", "one")
-    server = world.server(plugins=n.block()).start()
+    server = plugin_server(world, plugins=n.block()).start()
     began = time.monotonic()
     while time.monotonic() < began + 6:
         if not gone(n.pids()[-1]):
@@ -248,7 +248,7 @@ def test_a_plugin_that_always_dies_is_started_less_and_less_often(world, make):
 
 def test_a_call_that_hangs_holds_up_nobody_else(world, make):
     theirs = make("server", "NodeAttestor", "n", faults={"Attest": {"do": "hang"}})
-    server = world.server(plugins=theirs.block()).start()
+    server = plugin_server(world, plugins=theirs.block()).start()
     stuck = plugin_agent(world, server, attestor=make("agent", "NodeAttestor", "n").block(), name="stuck").spawn()
     theirs.await_call("Attest")
     agent = join(world, server)
@@ -264,7 +264,7 @@ def test_a_call_that_hangs_holds_up_nobody_else(world, make):
 @pytest.mark.skipif(UPSTREAM, reason="SPIRE waits for ever")
 def test_a_configuration_that_hangs_can_be_interrupted(world, make):
     n = make("server", "Notifier", "one", faults={"Configure": {"do": "hang"}})
-    server = world.server(plugins=n.block()).spawn()
+    server = plugin_server(world, plugins=n.block()).spawn()
     n.await_call("Configure")
     server.stop(limit=15)
     assert gone(n.pids()[0])
@@ -274,7 +274,7 @@ def test_a_configuration_that_hangs_can_be_interrupted(world, make):
 def test_a_plugin_that_does_not_go_is_made_to(world, make, how):
     n = make("server", "Notifier", "one", flags=["stubborn"] if how == "stubborn" else [],
              faults={} if how == "stubborn" else {"Close": {"do": "hang"}})
-    server = world.server(plugins=n.block()).start()
+    server = plugin_server(world, plugins=n.block()).start()
     server.stop(limit=20)
     assert gone(n.pids()[0])
 
@@ -286,7 +286,7 @@ def test_a_plugin_that_does_not_go_is_made_to(world, make, how):
 def test_floods_are_bounded(world, make, how):
     """Written as fast as the host reads for two seconds, while configured: memory and log stay small, nobody hangs."""
     n = make("server", "Notifier", "one", faults={"Configure": {"do": how, "ms": 2000}})
-    server = world.server(plugins=n.block()).spawn()
+    server = plugin_server(world, plugins=n.block()).spawn()
     n.await_call("Configure")
     peak = 0
     def over():
@@ -309,7 +309,7 @@ def test_nothing_is_left(world, make, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(temporary))
     made = [make("server", "Notifier", f"n{i}") for i in range(3)]
     dies = make("server", "BundlePublisher", "dies", path=world.dir / "bundle")
-    server = world.server(plugins="".join(p.block() for p in [*made, dies])).start()
+    server = plugin_server(world, plugins="".join(p.block() for p in [*made, dies])).start()
     pids = [p for m in made for p in m.pids()]
     dead = dies.pids()[0]
     dies.kill()
@@ -324,7 +324,7 @@ def test_nothing_is_left(world, make, monkeypatch):
 
 def test_plugins_end_with_a_killed_host(world, make):
     n = make("server", "Notifier", "one", flags=["stubborn"])
-    server = world.server(plugins=n.block()).start()
+    server = plugin_server(world, plugins=n.block()).start()
     server.kill()
     wait_for("the plugin to end", lambda: gone(n.pids()[0]))
 
@@ -334,7 +334,7 @@ def test_environment(world, make, monkeypatch):
     monkeypatch.setenv("CSPIRE_TEST_TOKEN", "s3cret")
     monkeypatch.setenv("AWS_REGION", "eu-north-1")
     n = make("server", "Notifier", "one")
-    world.server(plugins=n.block()).start()
+    plugin_server(world, plugins=n.block()).start()
     env = n.lines("starts")[0]["env"]
     assert {"AWS_REGION", "PATH", "Notifier"} <= set(env)
     assert UPSTREAM or not {"DB_PASSWORD", "CSPIRE_TEST_TOKEN"} & set(env)
@@ -342,7 +342,7 @@ def test_environment(world, make, monkeypatch):
 
 def test_descriptors_of_the_host_are_not_the_plugins(world, make):
     n = make("server", "Notifier", "one")
-    server = world.server(plugins=n.block()).start()
+    server = plugin_server(world, plugins=n.block()).start()
     held = [os.readlink(f"/proc/{n.pids()[0]}/fd/{fd}") for fd in os.listdir(f"/proc/{n.pids()[0]}/fd")]
     assert not any(str(server.dir) in target for target in held), held
 
@@ -350,7 +350,7 @@ def test_descriptors_of_the_host_are_not_the_plugins(world, make):
 def test_a_plugin_that_is_not_needed_for_an_answer_may_be_dead(world, make):
     """A dead notifier does not take the server with it."""
     n = make("server", "Notifier", "one")
-    server = world.server(plugins=n.block()).start()
+    server = plugin_server(world, plugins=n.block()).start()
     n.kill()
     wait_for("the plugin to end", lambda: gone(n.pids()[0]))
     server.cli("healthcheck")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import spire
-from plugins import OWN_KEYS, Plugin, agent as plugin_agent, gone
+from plugins import OWN_KEYS, Plugin, agent as plugin_agent, gone, server as plugin_server
 from spire import wait_for
 
 W = "spiffe://example.org/w"
@@ -84,7 +84,7 @@ def bundle(server):
 @pytest.mark.parametrize("key_type", ["ec-p384", "rsa-2048"])
 def test_key_manager_signs_and_survives_a_restart(world, make, tmp_path, key_type):
     keys = make("server", "KeyManager", "own", keys=tmp_path / "keys")
-    server = world.server(conf=OWN_KEYS, plugins=keys.block(), server=f'ca_key_type = "{key_type}"').start()
+    server = plugin_server(world, conf=OWN_KEYS, plugins=keys.block(), server=f'ca_key_type = "{key_type}"').start()
     agent = join(world, server)
     server.entry(agent.id, W)
     agent.await_ids(W)
@@ -104,14 +104,14 @@ def test_key_manager_signs_and_survives_a_restart(world, make, tmp_path, key_typ
 def test_key_manager_without_memory_makes_new_keys(world, make):
     """After a restart its keys are gone: the server goes on with a new authority."""
     keys = make("server", "KeyManager", "own")
-    server = world.server(conf=OWN_KEYS, plugins=keys.block()).start()
+    server = plugin_server(world, conf=OWN_KEYS, plugins=keys.block()).start()
     before = server.bundle_pem()
     server.restart()
     assert before in server.bundle_pem() and len(bundle(server)) == 2
 
 
 def test_agent_key_manager(world, make, tmp_path):
-    server = world.server().start()
+    server = plugin_server(world).start()
     keys = make("agent", "KeyManager", "own", keys=tmp_path / "keys")
     agent = join(world, server, keys=keys.block())
     server.entry(agent.id, W)
@@ -127,7 +127,7 @@ def test_agent_key_manager(world, make, tmp_path):
 def test_node_attested_with_challenges(world, make, rounds):
     theirs = make("server", "NodeAttestor", "interop", secret="s3cret", rounds=rounds, selectors=["zone:b", "rack:1"],
                   can_reattest=True)
-    server = world.server(plugins=theirs.block()).start()
+    server = plugin_server(world, plugins=theirs.block()).start()
     ours = make("agent", "NodeAttestor", "interop", secret="s3cret")
     ours.fields["name"] = "node-7"
     agent = plugin_agent(world, server, attestor=ours.block())
@@ -151,7 +151,7 @@ def test_node_attested_with_challenges(world, make, rounds):
 
 def test_node_with_a_wrong_answer_is_refused(world, make):
     theirs = make("server", "NodeAttestor", "interop", secret="s3cret", rounds=1)
-    server = world.server(plugins=theirs.block()).start()
+    server = plugin_server(world, plugins=theirs.block()).start()
     ours = make("agent", "NodeAttestor", "interop", secret="guess")
     agent = plugin_agent(world, server, attestor=ours.block()).spawn()
     agent.await_log("the response does not answer the challenge")
@@ -162,7 +162,7 @@ def test_node_with_a_wrong_answer_is_refused(world, make):
 
 def test_attested_again_the_agent_is_known(world, make):
     theirs = make("server", "NodeAttestor", "interop", can_reattest=True)
-    server = world.server(plugins=theirs.block()).start()
+    server = plugin_server(world, plugins=theirs.block()).start()
     ours = make("agent", "NodeAttestor", "interop")
     ours.fields["name"] = "n"
     agent = plugin_agent(world, server, attestor=ours.block()).start()
@@ -178,7 +178,7 @@ def test_upstream_authority(world, make, tmp_path):
     root, later = root_pem(tmp_path / "root", "upstream root"), tmp_path / "later"
     key_file = tmp_path / "key"
     up = make("server", "UpstreamAuthority", "own", root=tmp_path / "root", next_root=later, next_key=key_file)
-    server = world.server(plugins=up.block()).start()
+    server = plugin_server(world, plugins=up.block()).start()
     assert bundle(server) == [root]
     agent = join(world, server)
     server.entry(agent.id, W)
@@ -208,7 +208,7 @@ def test_upstream_authority(world, make, tmp_path):
 def test_upstream_authority_without_jwt_keys(world, make, tmp_path):
     root = root_pem(tmp_path / "root", "upstream root")
     up = make("server", "UpstreamAuthority", "own", root=tmp_path / "root", no_jwt=True)
-    server = world.server(plugins=up.block()).start()
+    server = plugin_server(world, plugins=up.block()).start()
     assert bundle(server) == [root]
     agent = join(world, server)
     server.entry(agent.id, W)
@@ -221,7 +221,7 @@ def test_notifiers_and_publishers(world, make, tmp_path):
     publishers = [make("server", "BundlePublisher", n, path=tmp_path / n) for n in ("one", "two")]
     root_pem(tmp_path / "root", "upstream root")
     up = make("server", "UpstreamAuthority", "own", root=tmp_path / "root", next_root=tmp_path / "later")
-    server = world.server(plugins="".join(p.block() for p in [up, *notifiers, *publishers])).start()
+    server = plugin_server(world, plugins="".join(p.block() for p in [up, *notifiers, *publishers])).start()
     mine = bundle(server)[0].public_bytes(serialization.Encoding.DER)
     for n in notifiers:
         loaded = n.await_call("NotifyAndAdvise")
@@ -246,7 +246,7 @@ def test_notifiers_and_publishers(world, make, tmp_path):
 
 def test_a_notifier_that_refuses_the_bundle_stops_the_start(world, make):
     n = make("server", "Notifier", "one", faults={"NotifyAndAdvise": {"do": "error", "text": "not this bundle"}})
-    server = world.server(plugins=n.block()).spawn()
+    server = plugin_server(world, plugins=n.block()).spawn()
     assert server.proc.wait(20) == 1
     assert "not this bundle" in server.log() and "notifier(one)" in server.log()
 
@@ -254,7 +254,7 @@ def test_a_notifier_that_refuses_the_bundle_stops_the_start(world, make):
 def test_composers_change_what_is_signed(world, make):
     one = make("server", "CredentialComposer", "one", ou="first unit", oid="1.3.6.1.4.1.55555.1", claim="one")
     two = make("server", "CredentialComposer", "two", ou="second unit", oid="1.3.6.1.4.1.55555.2", claim="two")
-    server = world.server(plugins=one.block() + two.block()).start()
+    server = plugin_server(world, plugins=one.block() + two.block()).start()
     ca = bundle(server)[0]
     units = lambda cert: [a.value for a in cert.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)]
     assert units(ca) == ["first unit", "second unit"]
@@ -280,7 +280,7 @@ def test_composers_change_what_is_signed(world, make):
 
 
 def test_workload_attestors(world, make):
-    server = world.server().start()
+    server = plugin_server(world).start()
     one = make("agent", "WorkloadAttestor", "one", selectors=["colour:blue"])
     two = make("agent", "WorkloadAttestor", "two", selectors=["size:9"])
     agent = join(world, server, one.block(), two.block())
@@ -291,7 +291,7 @@ def test_workload_attestors(world, make):
 
 
 def test_a_workload_attestor_that_fails_leaves_the_others(world, make):
-    server = world.server().start()
+    server = plugin_server(world).start()
     bad = make("agent", "WorkloadAttestor", "bad", faults={"Attest": {"do": "error", "text": "no idea"}})
     agent = join(world, server, bad.block())
     server.entry(agent.id, W)
@@ -300,8 +300,8 @@ def test_a_workload_attestor_that_fails_leaves_the_others(world, make):
 
 
 def test_svid_store(world, make, tmp_path):
-    server = world.server(server='ca_ttl = "5m"').start()
-    far = world.server("far", td="far.test").start()
+    server = plugin_server(world, server='ca_ttl = "5m"').start()
+    far = plugin_server(world, "far", td="far.test").start()
     pem = world.dir / "far.pem"
     pem.write_text(far.bundle_pem())
     server.cli("bundle", "set", "-id", "spiffe://far.test", "-path", pem)
@@ -327,7 +327,7 @@ def test_svid_store(world, make, tmp_path):
 
 
 def test_data_file_is_read_again_at_the_signal(world, make, tmp_path):
-    server = world.server().start()
+    server = plugin_server(world).start()
     one = make("agent", "WorkloadAttestor", "one")
     file = tmp_path / "data.conf"
     file.write_text(one.data(selectors=["colour:blue"]))
@@ -355,7 +355,7 @@ def test_data_file_of_a_server_plugin(world, make, tmp_path):
     n = make("server", "Notifier", "one")
     file = tmp_path / "data.conf"
     file.write_text(n.data())
-    server = world.server(plugins=n.block(file=file)).start()
+    server = plugin_server(world, plugins=n.block(file=file)).start()
     file.write_text(n.data(name="renamed"))
     server.proc.send_signal(signal.SIGUSR1)
     n.await_call("Configure", lambda c: c["name"] == "renamed")
@@ -366,13 +366,13 @@ def test_checksum_and_enabled(world, make):
     sound = make("server", "Notifier", "sound")
     off = make("server", "Notifier", "off")
     good = hashlib.sha256(sound.binary.read_bytes()).hexdigest()
-    server = world.server(plugins=sound.block(plugin_checksum=good) + off.block(enabled=False)).start()
+    server = plugin_server(world, plugins=sound.block(plugin_checksum=good) + off.block(enabled=False)).start()
     assert "Plugin checksum not configured" not in server.log() and "Not loading plugin; disabled" in server.log()
     assert len(sound.pids()) == 1 and off.pids() == []
     assert sound.await_call("NotifyAndAdvise")
 
     wrong = make("server", "Notifier", "wrong")
-    other = world.server("other", plugins=wrong.block(plugin_checksum="0" * 64)).spawn()
+    other = plugin_server(world, "other", plugins=wrong.block(plugin_checksum="0" * 64)).spawn()
     assert other.proc.wait(20) == 1
     assert 'failed to load plugin "wrong": failed to launch plugin: checksums did not match' in unescaped(other.log())
     assert wrong.pids() == [], "the program was started although it is not the one that is wanted"
@@ -383,7 +383,7 @@ def unescaped(log):
 
 
 def test_host_services_of_an_agent_are_metrics_alone(world, make):
-    server = world.server().start()
+    server = plugin_server(world).start()
     store = make("agent", "WorkloadAttestor", "one")
     join(world, server, store.block())
     call = store.calls("Configure")[0]
@@ -392,7 +392,7 @@ def test_host_services_of_an_agent_are_metrics_alone(world, make):
 
 def test_host_services_of_a_server(world, make):
     n = make("server", "Notifier", "one")
-    world.server(plugins=n.block()).start()
+    plugin_server(world, plugins=n.block()).start()
     call = n.calls("Configure")[0]
     assert call["metrics"] and call["identity"] and call["agents"] and call["trust_domain"] == "example.org"
 
@@ -401,21 +401,21 @@ def test_plugins_without_configuration(world, make):
     """A plugin that offers no configuration service is fine as long as there is none to give."""
     n = make("server", "Notifier", "one", flags=["unconfigured"])
     text = n.block().replace("plugin_data {\n" + n.data() + "}", "")
-    server = world.server(plugins=text).start()
+    server = plugin_server(world, plugins=text).start()
     server.stop()
     again = make("server", "Notifier", "two", flags=["unconfigured"])
-    other = world.server("other", plugins=again.block()).spawn()
+    other = plugin_server(world, "other", plugins=again.block()).spawn()
     assert other.proc.wait(20) == 1
     assert 'failed to configure plugin "two": no supported configuration interface found' in unescaped(other.log())
 
 
 def test_validate_asks_external_plugins(world, make):
     good, bad, worse = (make("server", "Notifier", n) for n in ("good", "bad", "worse"))
-    server = world.server(plugins=good.block())
+    server = plugin_server(world, plugins=good.block())
     done = spire.run([server.bin / "spire-server", "validate", "-config", server.conf_path], check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert good.calls("Configure") == []
-    other = world.server("other", plugins=bad.block(data=bad.data(notes=["first note", "second note"])) +
+    other = plugin_server(world, "other", plugins=bad.block(data=bad.data(notes=["first note", "second note"])) +
                          worse.block(data=worse.data(reject="no such luck")))
     done = spire.run([server.bin / "spire-server", "validate", "-config", other.conf_path], check=False)
     assert done.returncode == 1
@@ -434,6 +434,6 @@ def test_counts(world, make, kind, count, text):
     made = [make("server", kind, f"n{i}") for i in range(count)]
     if kind != "KeyManager":
         made.append(make("server", "KeyManager", "keys"))
-    server = world.server(conf=OWN_KEYS, plugins="".join(p.block() for p in made)).spawn()
+    server = plugin_server(world, conf=OWN_KEYS, plugins="".join(p.block() for p in made)).spawn()
     assert server.proc.wait(20) == 1
     assert text in unescaped(server.log())

@@ -51,6 +51,11 @@ def agent(world, server, *plugins, name="agent", **kw):
     return made
 
 
+def server(world, *args, server="", **kw):
+    """A server that sees its own changes at once, so that tests need not wait for them."""
+    return world.server(*args, server='experimental {\n        cache_reload_interval = "1s"\n    }\n    ' + server, **kw)
+
+
 def quoted(value):
     if isinstance(value, bool):
         return str(value).lower()
