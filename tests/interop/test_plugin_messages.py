@@ -11,7 +11,7 @@ from plugins import Plugin, log_lines
 from spire import wait_for
 
 UNRECOGNIZED = 'failed to load plugin "x": failed to launch plugin: Unrecognized remote plugin message: '
-NO_LINES = UNRECOGNIZED + "\nFailed to read any lines from plugin's stdout\n"
+NO_LINES = UNRECOGNIZED + "\nFailed to read any lines from plugin's stdout"
 LAUNCH = 'failed to load plugin "x": failed to launch plugin: '
 CONFIGURE = 'failed to configure plugin "x": '
 MISSING = {"plugin_cmd": "/nonexistent/plugin"}
@@ -32,9 +32,9 @@ PROGRAM = {
                             LAUNCH + "error verifying checksum: open /nonexistent/plugin: no such file or directory"),
 }
 HANDSHAKE = {
-    "garbage": UNRECOGNIZED + "hello, I am no plugin\n",
-    "empty": UNRECOGNIZED + "\n",
-    "fields": UNRECOGNIZED + "1|1|unix\n",
+    "garbage": UNRECOGNIZED + "hello, I am no plugin",
+    "empty": UNRECOGNIZED,
+    "fields": UNRECOGNIZED + "1|1|unix",
     "binary": NO_LINES,
     "closed": NO_LINES,
     "exit": NO_LINES,

@@ -362,6 +362,19 @@ def test_data_file_of_a_server_plugin(world, make, tmp_path):
     server.await_log("Plugin reconfigured")
 
 
+def test_a_script_in_front_of_a_plugin(world, make, tmp_path):
+    """People wrap plugins: the script must know its own place."""
+    n = make("server", "Notifier", "one")
+    (tmp_path / "real").symlink_to(n.binary)
+    script = tmp_path / "wrapper"
+    script.write_text('#!/bin/sh\nexec "$(dirname "$0")/real" "$@"\n')
+    script.chmod(0o755)
+    good = hashlib.sha256(script.read_bytes()).hexdigest()
+    for name, options in (("plain", {}), ("summed", {"plugin_checksum": good})):
+        plugin_server(world, name, plugins=n.block(plugin_cmd=script, **options)).start().stop()
+    assert len(n.calls("NotifyAndAdvise")) == 2
+
+
 def test_checksum_and_enabled(world, make):
     sound = make("server", "Notifier", "sound")
     off = make("server", "Notifier", "off")
