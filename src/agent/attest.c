@@ -200,7 +200,8 @@ static cs_code attest_over(struct agent *a, struct agent_link *l, const struct c
     CS_CLEANUP(cs_buf_free) struct cs_buf csr = {0};
     if (agent_csr_write(key, NULL, &csr, e) != CS_OK)
         return cs_wrap(e, "failed to generate CSR for attestation");
-    CS_TRY(agent_api_attest(l, &a->attestor, cs_buf_slice(&csr), svid, reattestable, failure, e));
+    CS_TRY(agent_api_attest(l, &a->attestor, cs_buf_slice(&csr), crypto_signer_pub(key), svid, reattestable,
+                            failure, e));
     return check_svid(a, svid, key, e);
 }
 

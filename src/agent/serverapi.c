@@ -347,8 +347,8 @@ static cs_code exchange(void *arg, struct cs_slice payload, struct cs_buf *chall
 }
 
 cs_code agent_api_attest(struct agent_link *l, const struct agent_attestor *attestor, struct cs_slice csr,
-                         struct x509_chain *svid, bool *reattestable, struct agent_failure *failure,
-                         struct cs_err *e)
+                         const struct crypto_pub *key, struct x509_chain *svid, bool *reattestable,
+                         struct agent_failure *failure, struct cs_err *e)
 {
     struct cs_err local;
     e = e != NULL ? e : &local;
@@ -361,7 +361,11 @@ cs_code agent_api_attest(struct agent_link *l, const struct agent_attestor *atte
         .reattestable = reattestable,
         .failure = failure,
     };
-    const struct nodeattestor_agent_stream stream = {.exchange = exchange, .arg = &at};
+    const struct nodeattestor_agent_stream stream = {
+        .exchange = exchange,
+        .arg = &at,
+        .spki = crypto_pub_spki(key),
+    };
     cs_code rc = attestor->ops->attest(attestor->self, &stream, e);
     agent_link_close(at.stream);
     if (rc == CS_OK && !at.done)

@@ -79,9 +79,10 @@ struct agent_attestor {
     const struct nodeattestor_agent_ops *ops;
     void *self;
 };
-/* One AttestAgent call. */
+/* One AttestAgent call; `key` is the one in the CSR. */
 CS_CHECKED cs_code agent_api_attest(struct agent_link *l, const struct agent_attestor *attestor,
-                                    struct cs_slice csr, struct x509_chain *svid, bool *reattestable,
+                                    struct cs_slice csr, const struct crypto_pub *key,
+                                    struct x509_chain *svid, bool *reattestable,
                                     struct agent_failure *failure, struct cs_err *e);
 
 #endif

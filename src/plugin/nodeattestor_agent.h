@@ -15,6 +15,9 @@ struct nodeattestor_agent_stream {
     CS_CHECKED cs_code (*exchange)(void *arg, struct cs_slice payload, struct cs_buf *challenge, bool *done,
                                    struct cs_err *e);
     void *arg;
+    /* The SubjectPublicKeyInfo that the SVID is asked for, DER; borrowed. For attestors that bind their
+     * evidence to it; external plugins are not given it. */
+    struct cs_slice spki;
 };
 
 struct nodeattestor_agent_ops {
