@@ -48,9 +48,11 @@ struct plugin_host {
     void *arg;
     /* IdentityProvider (server): the server's X509-SVID: chain leaf first and PKCS #8 key, DER each, and a
      * new reference to the trust domain's bundle. Called by external plugins from their configuration
-     * on: CS_UNAVAILABLE before there is an identity. */
+     * on: before there is an identity CS_PRECONDITION `IdentityProvider host service has not been
+     * initialized`, as SPIRE's. */
     CS_CHECKED cs_code (*identity)(void *arg, struct plugin_identity *out, struct cs_err *e);
-    /* AgentStore (server): CS_OK when the agent is known, CS_NOT_FOUND `no such node` when not. */
+    /* AgentStore (server): CS_OK when the agent is known, CS_NOT_FOUND `no such agent` when not,
+     * CS_PRECONDITION `AgentStore host service has not been initialized` before the server is built. */
     CS_CHECKED cs_code (*agent_info)(void *arg, const char *agent_id, struct cs_err *e);
     /* Metrics (both): one call of a plugin, of any kind of theirs. NULL: they are dropped. */
     void (*metric)(void *arg, const char *plugin_type, const char *plugin_name,
@@ -74,6 +76,10 @@ struct plugin_notes {
 };
 CS_CHECKED cs_code plugin_notes_add(struct plugin_notes *n, const char *text);
 void plugin_notes_free(struct plugin_notes *n);
+
+/* What a plugin answered, for its caller: `keymanager(NAME): ` is put in front of the text in *e unless it
+ * is there already (SPIRE's pkg/common/plugin/facade.go). Returns rc; does nothing for CS_OK. */
+CS_CHECKED cs_code plugin_answer(const char *type, const char *name, cs_code rc, struct cs_err *e);
 
 /* One built-in plugin. `self` is what create made; its type is the plugin's secret. */
 struct plugin_builtin {

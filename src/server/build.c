@@ -10,15 +10,18 @@
 #include "rpc/health_http.h"
 #include "rpc/server.h"
 #include "server/api/services.h"
+#include "server/bundlefeed.h"
 #include "server/bundlestore.h"
 #include "server/ca/manager.h"
 #include "server/health.h"
+#include "server/host.h"
 #include "server/peer.h"
 #include "server/server.h"
 #include "server/svid.h"
 #include "spiffe/id.h"
 
 #include <limits.h>
+#include <stdatomic.h>
 
 #define DATASTORE_TYPE "DataStore"
 
@@ -149,7 +152,8 @@ struct catalog_config server_catalog_config(const struct server *s)
                 .clock = s->clock,
                 .trust_domain = s->cfg->trust_domain,
                 .data_dir = s->cfg->data_dir,
-                .stop = s->stop.asked != NULL ? &s->stop : NULL,
+                .stop = s->plugin_stop.asked != NULL ? &s->plugin_stop : NULL,
+                .host = s->host != NULL ? server_host_services(s->host) : NULL,
             },
     };
 }
@@ -210,7 +214,43 @@ static cs_code make_authorities(struct server *s, struct cs_err *e)
     };
     CS_TRY(ca_manager_new(&cfg, &s->ca_manager, e));
     CS_TRY(ca_manager_rotate(s->ca_manager, e));
-    return server_svid_new(s->ca, key_type(s->cfg->ca_key_type), &s->stop, s->clock, s->log, &s->svid, e);
+    const struct server_svid_config svid = {
+        .ca = s->ca,
+        .bundles = s->bundles,
+        .type = key_type(s->cfg->ca_key_type),
+        .stop = &s->stop,
+        .clock = s->clock,
+        .log = s->log,
+    };
+    CS_TRY(server_svid_new(&svid, &s->svid, e));
+    server_host_open(s->host, s->ds, s->bundles, s->svid);
+    return CS_OK;
+}
+
+/* --- Notifiers and publishers --- */
+
+/* Any thread. */
+static void refused(void *arg, const struct cs_err *e)
+{
+    struct server *s = arg;
+    if (atomic_exchange(&s->failing, true))
+        return;
+    s->fatal = *e;
+    atomic_store(&s->failed, true);
+    loop_stop(s->loop);
+}
+
+static cs_code make_feed(struct server *s, struct cs_err *e)
+{
+    const struct bundlefeed_config cfg = {
+        .catalog = s->catalog,
+        .bundles = s->bundles,
+        .trust_domain = s->cfg->trust_domain,
+        .log = s->log,
+        .refused = refused,
+        .arg = s,
+    };
+    return bundlefeed_new(&cfg, &s->feed, e);
 }
 
 /* --- API --- */
@@ -302,10 +342,12 @@ cs_code server_build(struct server *s, struct cs_err *e)
     CS_TRY(cs_mkdir_all(s->cfg->data_dir, 0755, e));
     CS_TRY(loop_pool_new("upkeep", 1, 32, &s->pool, e));
     CS_TRY(open_datastore(s, e));
+    CS_TRY(server_host_new(&s->host, e));
     struct catalog_config catalog = server_catalog_config(s);
     CS_TRY(catalog_load(&catalog, &s->catalog, e));
     CS_TRY(check_trust_domain(s, e));
     CS_TRY(make_authorities(s, e));
+    CS_TRY(make_feed(s, e));
     CS_TRY(make_api(s, e));
     CS_TRY(make_health(s, e));
     return server_tasks_start(s, e);
@@ -339,11 +381,14 @@ void server_free(struct server *s)
     if (s->rpc != NULL)
         rpc_server_free(s->rpc);
     peer_verifier_free(s->peers);
+    server_host_close(s->host);
     server_svid_free(s->svid);
     ca_manager_free(s->ca_manager);
+    bundlefeed_free(s->feed);
     ca_free(s->ca);
     bundlestore_free(s->bundles);
     close_stores(s);
+    server_host_free(s->host);
     if (s->loop != NULL)
         loop_free(s->loop);
     cs_free(s->tcp_address);

@@ -15,8 +15,6 @@
 
 #include <string.h>
 
-/* Ends in time for supervisors that wait 5 s. */
-#define GRACE_NS (3 * CS_NS_PER_S)
 #define ANY_V4 "0.0.0.0"
 #define ANY_V6 "::"
 
@@ -144,6 +142,6 @@ void server_close(struct server *s)
         return;
     log_both(s, "Stopping Server APIs");
     log_both(s, "Attempting graceful stop");
-    rpc_server_shutdown(s->rpc, GRACE_NS);
+    rpc_server_shutdown(s->rpc, SERVER_GRACE_NS);
     log_both(s, "Server APIs have stopped");
 }

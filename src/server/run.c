@@ -6,6 +6,8 @@
 #include "config/plugin_config.h"
 #include "config/server_config.h"
 #include "datastore/datastore.h"
+#include "server/bundlefeed.h"
+#include "server/host.h"
 #include "server/server.h"
 
 #include <signal.h>
@@ -90,6 +92,17 @@ static bool stop_asked(void *arg)
                                                                        sigismember(&pending, SIGINT) == 1));
 }
 
+/* A plugin that hangs holds nobody up for longer than calls may take to end. While the server is built nobody
+ * waits at all. */
+static bool plugins_to_stop(void *arg)
+{
+    const struct server *s = arg;
+    int64_t ends = atomic_load(&s->grace_ends);
+    if (ends != 0)
+        return cs_mono_ns(s->clock) >= ends;
+    return !atomic_load(&s->built) && stop_asked(arg);
+}
+
 /* --- Running --- */
 
 static cs_code log_configured(const struct server *s, struct cs_err *e)
@@ -114,10 +127,12 @@ static cs_code build_unless_stopped(struct server *s, struct cs_err *e)
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);
     s->stop = (struct crypto_stop){stop_asked, s};
+    s->plugin_stop = (struct crypto_stop){plugins_to_stop, s};
     pthread_sigmask(SIG_BLOCK, &ends, &old);
     cs_code rc = server_build(s, e);
     if (stop_asked(s))
         atomic_store(&s->stopping, true);
+    atomic_store(&s->built, true);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return rc;
 }
@@ -132,8 +147,19 @@ static cs_code run(struct server *s, struct cs_err *e)
         return CS_OK;
     CS_TRY(rc);
     CS_TRY(server_listen(s, e));
+    bundlefeed_start(s->feed);
     loop_run(s->loop);
-    return CS_OK;
+    return atomic_load(&s->failed) ? cs_fail(e, s->fatal.code, "%s", s->fatal.text) : CS_OK;
+}
+
+/* From here on everything comes to its end, plugins too. */
+static void close_all(struct server *s)
+{
+    atomic_store(&s->stopping, true);
+    atomic_store(&s->grace_ends, cs_mono_ns(s->clock) + (s->listening ? SERVER_GRACE_NS : 0));
+    if (s->feed != NULL)
+        bundlefeed_stop(s->feed);
+    server_close(s);
 }
 
 cs_code server_run(const struct server_config *cfg, struct cs_log_sink *sink, struct cs_err *e)
@@ -144,7 +170,7 @@ cs_code server_run(const struct server_config *cfg, struct cs_log_sink *sink, st
     set_process(&s.log);
     set_umask(&s.log);
     cs_code rc = run(&s, e);
-    server_close(&s);
+    close_all(&s);
     server_free(&s);
     if (rc == CS_OK) {
         cs_log_info(&s.log, "Server stopped gracefully");
@@ -182,8 +208,11 @@ cs_code server_validate(const struct server_config *cfg, struct cs_log_sink *sin
                         void (*note)(void *arg, const char *plugin, const char *text), void *arg,
                         struct cs_err *e)
 {
-    const struct server s = {.cfg = cfg, .sink = sink, .clock = &cs_clock_system, .log = {.sink = sink}};
+    struct server s = {.cfg = cfg, .sink = sink, .clock = &cs_clock_system, .log = {.sink = sink}};
     validate_datastore(cfg, note, arg);
+    CS_TRY(server_host_new(&s.host, e)); /* plugins see that the services are there */
     struct catalog_config catalog = server_catalog_config(&s);
-    return catalog_validate(&catalog, note, arg, e);
+    cs_code rc = catalog_validate(&catalog, note, arg, e);
+    server_host_free(s.host);
+    return rc;
 }

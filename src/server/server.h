@@ -16,7 +16,9 @@ struct server_config;
 struct ds;
 struct bundlestore;
 struct ca;
+struct bundlefeed;
 struct ca_manager;
+struct server_host;
 struct server_svid;
 struct peer_verifier;
 struct server_health;
@@ -35,15 +37,21 @@ struct server {
     const struct cs_clock *clock;
     struct cs_log log;
     struct crypto_stop stop; /* tells who generates keys that the process is to end */
-    _Atomic bool stopping;
-    struct loop *loop;      /* main thread: signals, timers, health listener */
-    struct loop_pool *pool; /* one thread: rotation, pruning, health checks */
+    _Atomic bool stopping, built;
+    struct crypto_stop plugin_stop; /* tells plugins, after a time of grace, that nobody waits any more */
+    _Atomic int64_t grace_ends;     /* monotonic; 0: nobody closes the server yet */
+    _Atomic bool failing, failed;   /* somebody writes fatal; it is written */
+    struct cs_err fatal;            /* why a running server ended by itself */
+    struct loop *loop;              /* main thread: signals, timers, health listener */
+    struct loop_pool *pool;         /* one thread: rotation, pruning, health checks */
     struct ds *ds;
+    struct server_host *host; /* services for plugins */
     struct catalog *catalog;
     struct bundlestore *bundles;
     struct ca *ca;
     struct ca_manager *ca_manager;
     struct server_svid *svid; /* the server's own certificate */
+    struct bundlefeed *feed;  /* Notifier and BundlePublisher plugins */
     struct peer_verifier *peers;
     struct rpc_server *rpc;
     struct api *api;
@@ -67,6 +75,8 @@ struct catalog_config server_catalog_config(const struct server *s);
 /* --- endpoints.c --- */
 /* Opens the TCP endpoint, the admin socket, and the health listener if there is one. */
 CS_CHECKED cs_code server_listen(struct server *s, struct cs_err *e);
+/* How long calls may take to end when the server is closed: supervisors wait 5 s. */
+#define SERVER_GRACE_NS (3 * CS_NS_PER_S)
 /* Drains and closes them. */
 void server_close(struct server *s);
 

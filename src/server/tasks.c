@@ -5,6 +5,7 @@
  */
 #include "base/mem.h"
 #include "server/api/services.h"
+#include "server/bundlefeed.h"
 #include "server/ca/manager.h"
 #include "server/health.h"
 #include "server/server.h"
@@ -60,6 +61,12 @@ static int64_t prune_journals(struct server *s)
     return CA_MANAGER_PRUNE_JOURNALS_NS;
 }
 
+static int64_t feed_bundle(struct server *s)
+{
+    bundlefeed_refresh(s->feed);
+    return BUNDLEFEED_REFRESH_NS;
+}
+
 static int64_t check_health(struct server *s)
 {
     return server_health_run(s->health) ? SERVER_HEALTH_NS : SERVER_HEALTH_FIRST_NS;
@@ -81,6 +88,7 @@ static const struct {
     {check_health, CS_NS_PER_MS},
     {refresh, API_REFRESH_NS},
     {trim, 10 * CS_NS_PER_S},
+    {feed_bundle, BUNDLEFEED_REFRESH_NS},
     {prune, API_PRUNE_NS},
     {prune_bundle, CA_MANAGER_PRUNE_BUNDLE_NS},
     {prune_journals, CA_MANAGER_PRUNE_JOURNALS_NS},

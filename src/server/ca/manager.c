@@ -104,9 +104,8 @@ static cs_code generate_key(struct ca_manager *m, const char *prefix, const stru
     CS_CLEANUP(cs_freep) char *id = cs_asprintf("%s%s", prefix, s->id);
     if (id == NULL)
         return cs_nomem(e);
-    if (ops->generate_key(m->cfg.keymanager->self, id, type, out, e) != CS_OK)
-        return cs_wrap(e, "keymanager(%s)", m->cfg.keymanager->name);
-    return CS_OK;
+    const struct catalog_plugin *p = m->cfg.keymanager;
+    return plugin_answer(p->type, p->name, ops->generate_key(p->self, id, type, out, e), e);
 }
 
 static cs_code append_root(struct ca_manager *m, const struct x509_cert *cert, struct cs_err *e)

@@ -125,8 +125,9 @@ static cs_code load_signer(const struct ca_slot_loader *l, const char *prefix, c
     CS_CLEANUP(cs_freep) char *id = cs_asprintf("%s%s", prefix, slot_id);
     if (id == NULL)
         return cs_nomem(e);
-    cs_code rc = ops->get_key(l->keymanager->self, id, out, e);
-    return rc == CS_NOT_FOUND ? CS_OK : rc;
+    const struct catalog_plugin *p = l->keymanager;
+    cs_code rc = ops->get_key(p->self, id, out, e);
+    return rc == CS_NOT_FOUND ? CS_OK : plugin_answer(p->type, p->name, rc, e);
 }
 
 /* Why an entry is of no use; NULL when nothing speaks against it. */

@@ -103,7 +103,7 @@ cs_code ca_upstream_mint(const struct ca_upstream *u, struct crypto_signer *sign
     if (rc == CS_OK)
         rc = parse_chain(&r, &got, e);
     if (rc != CS_OK)
-        return cs_wrap(e, "upstreamauthority(%s)", u->plugin->name);
+        return plugin_answer(u->plugin->type, u->plugin->name, rc, e);
     if (check(u, &r, &got, signer, e) != CS_OK) {
         (void)cs_wrap(e, "X509 CA minted by upstream authority is invalid");
         if (e != NULL)
@@ -142,5 +142,5 @@ cs_code ca_upstream_publish_jwt(const struct catalog_plugin *plugin, struct bund
         .pkix = key->pkix, .kid = key->kid, .not_after = key->not_after};
     struct sync s = {.bundles = bundles, .td_id = trust_domain_id};
     cs_code rc = ops->publish_jwt_key(plugin->self, &up, take_key, &s, e);
-    return rc == CS_OK ? CS_OK : cs_wrap(e, "upstreamauthority(%s)", plugin->name);
+    return plugin_answer(plugin->type, plugin->name, rc, e);
 }
