@@ -27,6 +27,10 @@ struct catalog_config {
  * (plugin_cmd) are refused with `failed to load plugin "x": external plugins are not supported yet`, and so
  * are built-ins of SPIRE that are not built yet (CS_UNIMPLEMENTED). */
 CS_CHECKED cs_code catalog_load(const struct catalog_config *cfg, struct catalog **out, struct cs_err *e);
+/* The program is ending (plugin_runner_stop): calls of external plugins under way end with CS_CANCELLED, as
+ * do later ones, so that no thread hangs in one while the program waits for it. Any thread, does not block.
+ */
+void catalog_stop(struct catalog *c);
 /* Destroys the plugins, newest first, with SPIRE's log lines. NULL is fine. */
 void catalog_free(struct catalog *c);
 

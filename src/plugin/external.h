@@ -23,6 +23,10 @@
 struct plugin_runner;
 CS_CHECKED cs_code plugin_runner_new(struct cs_log log, const struct cs_clock *clock,
                                      struct plugin_runner **out, struct cs_err *e);
+/* The program is ending. Any thread, does not block: calls and streams of all plugins end with CS_CANCELLED
+ * `context canceled` now and from now on, Configure among them, and no plugin is started again. Each plugin
+ * is still to be stopped. */
+void plugin_runner_stop(struct plugin_runner *r);
 /* After all its plugins. NULL is fine. */
 void plugin_runner_free(struct plugin_runner *r);
 
