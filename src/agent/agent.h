@@ -12,6 +12,7 @@
 #include "agent/link.h"
 #include "agent/serverapi.h"
 #include "agent/storage.h"
+#include "agent/store.h"
 #include "config/agent_config.h"
 #include "plugin/catalog.h"
 #include "plugin/keymanager.h"
@@ -47,9 +48,10 @@ struct agent {
 
     struct agent_self self;
     struct agent_sync_state sync;
-    struct spiffe_bundle *bundle;   /* of the own trust domain, as last synced */
-    struct cs_map *raw_bundles;     /* trust domain -> struct cs_buf: as the server sent them */
-    struct agent_cache *cache;      /* any thread */
+    struct spiffe_bundle *bundle; /* of the own trust domain, as last synced */
+    struct cs_map *raw_bundles;   /* trust domain -> struct cs_buf: as the server sent them */
+    struct agent_cache *cache;    /* any thread */
+    struct agent_store *store;
     struct agent_jwt_cache *jwts;   /* any thread */
     struct agent_link *link;        /* any thread */
     struct agent_link *attest_link; /* under `lock`, while an attestation runs */
@@ -87,9 +89,11 @@ CS_CHECKED cs_code agent_manager_run(struct agent *a, struct cs_err *e);
 /* --- refresh.c --- */
 /* Entries, bundles and SVIDs from the server. */
 CS_CHECKED cs_code agent_refresh(struct agent *a, struct agent_failure *failure, struct cs_err *e);
-/* One batch of SVIDs; *left is how many are still to be fetched. */
-CS_CHECKED cs_code agent_fetch_svids(struct agent *a, unsigned batch, size_t *left,
-                                     struct agent_failure *failure, struct cs_err *e);
+/* How many SVIDs are to be fetched, for workloads and for stores. */
+size_t agent_stale_svids(struct agent *a);
+/* One batch of SVIDs for either. */
+CS_CHECKED cs_code agent_fetch_svids(struct agent *a, unsigned batch, struct agent_failure *failure,
+                                     struct cs_err *e);
 
 /* --- endpoints.c --- */
 CS_CHECKED cs_code agent_endpoints_start(struct agent *a, struct endpoints **out, struct cs_err *e);

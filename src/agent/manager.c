@@ -151,9 +151,9 @@ static cs_code rotate(struct agent *a, struct schedule *s, struct cs_err *e)
 static cs_code fetch_svids(struct agent *a, struct schedule *s, struct agent_failure *failure,
                            struct cs_err *e)
 {
-    size_t left = 0;
-    size_t before = agent_cache_tick(a->cache);
-    cs_code rc = agent_fetch_svids(a, s->batch.current, &left, failure, e);
+    size_t before = agent_stale_svids(a);
+    cs_code rc = agent_fetch_svids(a, s->batch.current, failure, e);
+    agent_store_settle(a->store);
     int64_t now = cs_mono_ns(a->clock);
     s->svids_failing = rc != CS_OK;
     if (rc != CS_OK) {
@@ -164,14 +164,15 @@ static cs_code fetch_svids(struct agent *a, struct schedule *s, struct agent_fai
     if (before > 0)
         agent_batch_success(&s->batch);
     agent_backoff_reset(&s->svids);
-    left = agent_cache_tick(a->cache);
+    size_t left = agent_stale_svids(a);
     if (before >= TRIM_AFTER && left == 0)
         cs_mem_trim(); /* keys, requests and messages of the batches are gone */
     /* What the server refused is asked for again with the next sync. */
     if (left > 0)
         s->next_svids = left < before || before == 0 ? now + SVID_RETRY_NS : INT64_MAX;
     else
-        s->next_svids = when(a, agent_cache_next_rotation(a->cache));
+        s->next_svids =
+            when(a, min64(agent_cache_next_rotation(a->cache), agent_store_next_rotation(a->store)));
     return CS_OK;
 }
 

@@ -202,6 +202,11 @@ static cs_code process_x509_taint(struct agent *a, const struct spiffe_bundle *o
                      KV("subject_key_ids", cs_buf_cstr(&ids)));
         size_t dropped = agent_cache_drop_tainted(a->cache, svid_tainted, &t, &seen);
         cs_log_info(&a->mlog, "Tainted X.509 SVIDs", KV_INT("tainted_x509_svids", (int64_t)dropped));
+        if (agent_store_count(a->store) > 0) {
+            struct cs_log log = cs_log_sub(a->log, "svid_store_cache");
+            dropped = agent_store_drop_tainted(a->store, svid_tainted, &t);
+            cs_log_info(&log, "Tainted X.509 SVIDs", KV_INT("tainted_x509_svids", (int64_t)dropped));
+        }
         if (!a->self.tainted && chain_tainted(&t, &a->self.svid)) {
             cs_log_info(&a->mlog, "Agent SVID is tainted by a root authority, forcing rotation");
             a->self.tainted = true;
@@ -275,6 +280,8 @@ static cs_code apply(struct agent *a, const struct agent_sync *s, const struct b
         if (strcmp(b->trust_domain, a->cfg->trust_domain) == 0)
             CS_TRY(adopt_bundle(a, b, e));
     }
+    /* First, because what the cache has taken over is not sent again. */
+    CS_TRY(agent_store_apply(a->store, &d, e));
     return agent_cache_apply(a->cache, &d, e);
 }
 
@@ -295,6 +302,36 @@ cs_code agent_refresh(struct agent *a, struct agent_failure *failure, struct cs_
 }
 
 /* --- SVIDs --- */
+
+/* Who keeps SVIDs: the cache of the workloads, and the service that stores them. */
+struct svid_keeper {
+    const char *cache_type; /* for the log */
+    size_t (*stale)(struct agent *a, struct agent_stale *out, size_t max);
+    void (*put)(struct agent *a, const struct agent_new_svid *svids, size_t count);
+};
+
+static size_t workload_stale(struct agent *a, struct agent_stale *out, size_t max)
+{
+    return agent_cache_stale(a->cache, out, max);
+}
+
+static void workload_put(struct agent *a, const struct agent_new_svid *svids, size_t count)
+{
+    agent_cache_put_svids(a->cache, svids, count);
+}
+
+static size_t store_stale(struct agent *a, struct agent_stale *out, size_t max)
+{
+    return agent_store_stale(a->store, out, max);
+}
+
+static void store_put(struct agent *a, const struct agent_new_svid *svids, size_t count)
+{
+    agent_store_put_svids(a->store, svids, count);
+}
+
+static const struct svid_keeper workloads = {"workload", workload_stale, workload_put};
+static const struct svid_keeper stores = {"svid_store", store_stale, store_put};
 
 /* One batch under way. */
 struct batch {
@@ -326,7 +363,8 @@ static void batch_free(struct batch *b)
     cs_free(b->fresh);
 }
 
-static cs_code batch_make(struct agent *a, struct batch *b, unsigned max, struct cs_err *e)
+static cs_code batch_make(struct agent *a, const struct svid_keeper *k, struct batch *b, unsigned max,
+                          struct cs_err *e)
 {
     b->stale = cs_calloc(max, sizeof *b->stale);
     b->keys = cs_calloc(max, sizeof *b->keys);
@@ -338,7 +376,7 @@ static cs_code batch_make(struct agent *a, struct batch *b, unsigned max, struct
     if (b->stale == NULL || b->keys == NULL || b->requests == NULL || b->csrs == NULL || b->chains == NULL ||
         b->svids == NULL || b->fresh == NULL)
         return cs_nomem(e);
-    b->count = agent_cache_stale(a->cache, b->stale, max);
+    b->count = k->stale(a, b->stale, max);
     return CS_OK;
 }
 
@@ -381,7 +419,7 @@ static cs_code make_requests(struct agent *a, struct batch *b, struct cs_err *e)
     return CS_OK;
 }
 
-static cs_code take_answers(struct agent *a, struct batch *b, struct cs_err *e)
+static cs_code take_answers(struct agent *a, const struct svid_keeper *k, struct batch *b, struct cs_err *e)
 {
     size_t n = 0;
     int64_t target = a->cfg->availability_target_ns;
@@ -405,27 +443,35 @@ static cs_code take_answers(struct agent *a, struct batch *b, struct cs_err *e)
         CS_TRY(agent_svid_new(&b->chains[i], b->keys[i], target, &b->svids[i], e));
         b->fresh[n++] = (struct agent_new_svid){.entry_id = en->id, .svid = b->svids[i]};
     }
-    agent_cache_put_svids(a->cache, b->fresh, n);
+    k->put(a, b->fresh, n);
     return CS_OK;
 }
 
-cs_code agent_fetch_svids(struct agent *a, unsigned batch, size_t *left, struct agent_failure *failure,
-                          struct cs_err *e)
+static cs_code fetch_batch(struct agent *a, const struct svid_keeper *k, size_t stale, unsigned max,
+                           struct agent_failure *failure, struct cs_err *e)
 {
-    *failure = (struct agent_failure){0};
-    size_t stale = agent_cache_tick(a->cache);
-    *left = stale;
-    if (stale == 0)
-        return CS_OK;
-    cs_log_debug(&a->mlog, "Renewing stale entries", KV("cache_type", "workload"),
-                 KV_INT("count", (int64_t)stale), KV_INT("limit", batch));
+    cs_log_debug(&a->mlog, "Renewing stale entries", KV("cache_type", k->cache_type),
+                 KV_INT("count", (int64_t)stale), KV_INT("limit", max));
     CS_CLEANUP(batch_free) struct batch b = {0};
-    CS_TRY(batch_make(a, &b, batch, e));
+    CS_TRY(batch_make(a, k, &b, max, e));
     CS_TRY(make_requests(a, &b, e));
     if (b.count == 0)
         return CS_OK;
     CS_TRY(agent_api_new_svids(a->link, &a->mlog, b.csrs, b.count, b.chains, failure, e));
-    CS_TRY(take_answers(a, &b, e));
-    *left = stale > b.count ? stale - b.count : 0;
-    return CS_OK;
+    return take_answers(a, k, &b, e);
+}
+
+size_t agent_stale_svids(struct agent *a)
+{
+    return agent_cache_tick(a->cache) + agent_store_tick(a->store);
+}
+
+cs_code agent_fetch_svids(struct agent *a, unsigned batch, struct agent_failure *failure, struct cs_err *e)
+{
+    *failure = (struct agent_failure){0};
+    size_t stale = agent_cache_tick(a->cache);
+    if (stale > 0)
+        CS_TRY(fetch_batch(a, &workloads, stale, batch, failure, e));
+    stale = agent_store_tick(a->store);
+    return stale > 0 ? fetch_batch(a, &stores, stale, batch, failure, e) : CS_OK;
 }

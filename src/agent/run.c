@@ -175,6 +175,24 @@ static cs_code present_token(void *self, const struct nodeattestor_agent_stream 
 
 static const struct nodeattestor_agent_ops token_ops = {.attest = present_token};
 
+static cs_code make_store(struct agent *a, struct cs_err *e)
+{
+    CS_CLEANUP(cs_vec_free) struct cs_vec plugins = {0};
+    const struct catalog_plugin *p;
+    for (size_t n = 0; (p = catalog_nth(a->catalog, PLUGIN_TYPE_SVIDSTORE, n)) != NULL; n++)
+        if (cs_vec_push(&plugins, (void *)(uintptr_t)p) != CS_OK)
+            return cs_nomem(e);
+    const struct agent_store_config cfg = {
+        .log = cs_log_sub(a->log, "svid_store_service"),
+        .cache_log = cs_log_sub(a->log, "svid_store_cache"),
+        .clock = a->clock,
+        .trust_domain = a->cfg->trust_domain,
+        .plugins = (const struct catalog_plugin *const *)(void *)plugins.at,
+        .plugin_count = plugins.len,
+    };
+    return agent_store_new(&cfg, &a->store, e);
+}
+
 static cs_code load_plugins(struct agent *a, struct cs_err *e)
 {
     const struct catalog_config cfg = catalog_of(a->cfg, a->log);
@@ -193,7 +211,7 @@ static cs_code load_plugins(struct agent *a, struct cs_err *e)
             .ops = &token_ops,
             .self = (void *)(uintptr_t)a->cfg->join_token,
         };
-    return CS_OK;
+    return make_store(a, e);
 }
 
 /* --- Attestation with retries --- */
@@ -457,6 +475,7 @@ static void agent_clear(struct agent *a)
     cs_map_free(a->raw_bundles);
     agent_bootstrap_free(&a->bootstrap);
     agent_storage_free(a->storage);
+    agent_store_free(a->store);
     catalog_free(a->catalog);
     cs_free(a->server);
     pthread_cond_destroy(&a->wake);
