@@ -249,3 +249,51 @@ void der_oid_text(struct cs_buf *out, struct cs_slice oid)
         arc = 0;
     }
 }
+
+/* One arc and the dot or end behind it. */
+static bool next_arc(const char **text, uint64_t *arc, bool *last)
+{
+    const char *s = *text;
+    if (*s < '0' || *s > '9' || (s[0] == '0' && s[1] >= '0' && s[1] <= '9'))
+        return false;
+    for (*arc = 0; *s >= '0' && *s <= '9'; s++) {
+        *arc = *arc * 10 + (uint64_t)(*s - '0');
+        if (*arc >> 56 != 0)
+            return false;
+    }
+    *last = *s == '\0';
+    if (!*last && *s++ != '.')
+        return false;
+    *text = s;
+    return true;
+}
+
+static void put_arc(struct cs_buf *out, uint64_t arc)
+{
+    uint8_t bytes[10];
+    size_t n = sizeof bytes;
+    bytes[--n] = arc & 0x7f;
+    while ((arc >>= 7) != 0)
+        bytes[--n] = (uint8_t)(0x80 | (arc & 0x7f));
+    cs_buf_add(out, bytes + n, sizeof bytes - n);
+}
+
+bool der_oid_parse(struct cs_buf *out, const char *text)
+{
+    uint64_t top, arc;
+    bool last;
+    size_t start = out->len;
+    if (!next_arc(&text, &top, &last) || last || top > 2)
+        return false;
+    if (!next_arc(&text, &arc, &last) || (top < 2 && arc >= 40))
+        return false;
+    put_arc(out, 40 * top + arc);
+    while (!last) {
+        if (!next_arc(&text, &arc, &last)) {
+            out->len = start;
+            return false;
+        }
+        put_arc(out, arc);
+    }
+    return true;
+}

@@ -49,6 +49,9 @@ bool der_read_octet_bits(struct cs_rd *r, struct cs_slice *bytes); /* BIT STRING
 bool der_read_time(struct cs_rd *r, int64_t *unix_s);
 bool der_oid_valid(struct cs_slice oid);                    /* minimal base-128 arcs, ends properly */
 void der_oid_text(struct cs_buf *out, struct cs_slice oid); /* "2.5.4.45" */
+/* Append the content of an OID from that text. False, and nothing appended, when it is none: decimal arcs
+ * below 2^56 without leading zeros, at least two, the first 0 to 2, the second below 40 under 0 and 1. */
+bool der_oid_parse(struct cs_buf *out, const char *text);
 
 /* --- Writing --- */
 /* Constructed elements: mark = der_begin(out, tag); ...; der_end(out, mark). */

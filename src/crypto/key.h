@@ -145,7 +145,8 @@ static inline void crypto_signer_drop(struct crypto_signer **s)
 struct crypto_pub *crypto_signer_pub(const struct crypto_signer *s); /* borrowed */
 enum crypto_key_type crypto_signer_type(const struct crypto_signer *s);
 struct crypto_key *crypto_signer_key(const struct crypto_signer *s); /* borrowed; NULL when not local */
-/* Hash msg and sign it; appends the signature to out. CS_INVALID when alg does not fit the key. */
+/* Hash msg and sign it; appends the signature to out. CS_INVALID when alg does not fit the key. What a signer
+ * answers whose key is not local is verified: CS_INTERNAL `signature returned by signer is invalid: ...`. */
 CS_CHECKED cs_code crypto_sign(const struct crypto_signer *s, enum crypto_sig alg, struct cs_slice msg,
                                struct cs_buf *out, struct cs_err *e);
 

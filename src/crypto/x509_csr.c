@@ -146,7 +146,12 @@ cs_code x509_csr_verify(const struct x509_csr *csr, struct cs_err *e)
 cs_code x509_csr_write(const struct x509_csr_params *p, const struct crypto_signer *signer,
                        struct cs_buf *out, struct cs_err *e)
 {
+    static const uint8_t oid_san[] = {0x55, 0x1d, 17};
+    struct x509_extensions ignored;
     CS_TRY(x509_check_sans(p->dns, p->dns_count, p->uri, e));
+    CS_TRY(x509_extensions_parse(p->extra, &ignored, e));
+    bool names = (p->uri.len > 0 || p->dns_count > 0) &&
+                 !x509_extensions_have(p->extra, cs_slice_of(oid_san, sizeof oid_san));
     static const uint8_t empty_name[] = {DER_SEQUENCE, 0};
     size_t start = out->len, req = der_begin(out, DER_SEQUENCE);
     size_t info = der_begin(out, DER_SEQUENCE);
@@ -154,11 +159,13 @@ cs_code x509_csr_write(const struct x509_csr_params *p, const struct crypto_sign
     cs_buf_add_slice(out, p->subject.len ? p->subject : cs_slice_of(empty_name, sizeof empty_name));
     cs_buf_add_slice(out, crypto_pub_spki(crypto_signer_pub(signer)));
     size_t attrs = der_begin(out, DER_CONTEXT_CONS(0));
-    if (p->uri.len > 0 || p->dns_count > 0) {
+    if (names || p->extra.len > 0) {
         size_t attr = der_begin(out, DER_SEQUENCE);
         der_put(out, DER_OID, cs_slice_of(oid_extension_request, sizeof oid_extension_request));
         size_t set = der_begin(out, DER_SET), list = der_begin(out, DER_SEQUENCE);
-        x509_write_san(out, p->dns, p->dns_count, p->uri, false);
+        if (names)
+            x509_write_san(out, p->dns, p->dns_count, p->uri, false);
+        cs_buf_add_slice(out, p->extra);
         der_end(out, list);
         der_end(out, set);
         der_end(out, attr);

@@ -37,6 +37,7 @@ struct x509_csr_params {
     struct cs_slice uri;     /* one URI SAN; empty: none */
     const struct cs_slice *dns;
     size_t dns_count;
+    struct cs_slice extra; /* further Extension elements, raw; names in here replace the ones above */
 };
 /* Append a request signed by `signer` with its default scheme, as Go's CreateCertificateRequest lays it
  * out. */

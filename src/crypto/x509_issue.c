@@ -181,16 +181,6 @@ static bool subject_empty(struct cs_slice subject)
     return subject.len <= 2;
 }
 
-static bool extra_has(struct cs_slice extra, struct cs_slice oid)
-{
-    struct cs_rd list = cs_rd_of(extra), ext;
-    struct cs_slice id;
-    while (cs_rd_left(&list) > 0)
-        if (!der_enter(&list, DER_SEQUENCE, &ext) || !der_read(&ext, DER_OID, &id) || cs_slice_eq(id, oid))
-            return true; /* a broken list was refused before */
-    return false;
-}
-
 /* Copy whole Extension elements, leaving out what `extra` replaces. */
 static void add_unless_replaced(struct cs_buf *out, struct cs_slice exts, struct cs_slice extra)
 {
@@ -202,7 +192,8 @@ static void add_unless_replaced(struct cs_buf *out, struct cs_slice exts, struct
     struct cs_slice whole, oid;
     while (der_read_whole(&list, DER_SEQUENCE, &whole)) {
         struct cs_rd r = cs_rd_of(whole), ext;
-        if (der_enter(&r, DER_SEQUENCE, &ext) && der_read(&ext, DER_OID, &oid) && !extra_has(extra, oid))
+        if (der_enter(&r, DER_SEQUENCE, &ext) && der_read(&ext, DER_OID, &oid) &&
+            !x509_extensions_have(extra, oid))
             cs_buf_add_slice(out, whole);
     }
 }

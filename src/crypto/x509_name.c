@@ -5,6 +5,7 @@
 #include "crypto/der.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 
 #define MAX_VALUES 32 /* of one attribute type */
 
@@ -46,7 +47,7 @@ bool x509_name_empty(const struct x509_name *n)
     for (size_t i = 0; i < ATTRIBUTES; i++)
         if (values_of(n, &attributes[i], &one).count > 0)
             return false;
-    return true;
+    return n->extra_count == 0;
 }
 
 /* PrintableString of X.680 section 41.4 (Go allows '*' and '&' only when reading). */
@@ -70,25 +71,72 @@ static const struct attribute *attribute_of(struct cs_slice oid)
     return NULL;
 }
 
+static void write_attribute(struct cs_buf *out, struct cs_slice oid, const char *value)
+{
+    struct cs_slice text = cs_slice_str(value);
+    size_t attr = der_begin(out, DER_SEQUENCE);
+    der_put(out, DER_OID, oid);
+    if (!cs_utf8_valid(text))
+        out->failed = true;
+    der_put(out, printable(text) ? DER_PRINTABLE_STRING : DER_UTF8_STRING, text);
+    der_end(out, attr);
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    const struct cs_slice *x = a, *y = b;
+    int d = memcmp(x->data, y->data, x->len < y->len ? x->len : y->len);
+    return d != 0 ? d : (x->len > y->len) - (x->len < y->len);
+}
+
+/* The members of a SET OF are in the order of their bytes (X.690 section 11.6). */
+static void write_sorted(struct cs_buf *out, struct cs_slice oid, struct x509_values v)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf all = {0};
+    CS_CLEANUP(cs_freep) struct cs_slice *members = cs_calloc(v.count, sizeof *members);
+    for (size_t i = 0; i < v.count; i++)
+        write_attribute(&all, oid, v.at[i]);
+    struct cs_rd r = cs_rd_of(cs_buf_slice(&all));
+    size_t n = 0;
+    while (members != NULL && n < v.count && der_read_whole(&r, DER_SEQUENCE, &members[n]))
+        n++;
+    if (!cs_buf_ok(&all) || n < v.count) {
+        out->failed = true;
+        return;
+    }
+    qsort(members, n, sizeof *members, by_bytes);
+    for (size_t i = 0; i < n; i++)
+        cs_buf_add_slice(out, members[i]);
+}
+
+static bool is_extra(const struct x509_name *n, struct cs_slice oid)
+{
+    for (size_t i = 0; i < n->extra_count; i++)
+        if (cs_slice_eq(n->extra[i].oid, oid))
+            return true;
+    return false;
+}
+
 void x509_name_write(struct cs_buf *out, const struct x509_name *n)
 {
     size_t seq = der_begin(out, DER_SEQUENCE);
     for (size_t i = 0; i < ATTRIBUTES; i++) {
+        const uint8_t bytes[] = {0x55, 0x04, attributes[i].n};
+        struct cs_slice oid = cs_slice_of(bytes, sizeof bytes);
         const char *const *one;
         struct x509_values v = values_of(n, &attributes[i], &one);
-        if (v.count == 0)
+        if (v.count == 0 || is_extra(n, oid))
             continue;
         size_t set = der_begin(out, DER_SET);
-        for (size_t j = 0; j < v.count; j++) {
-            const uint8_t oid[] = {0x55, 0x04, attributes[i].n};
-            struct cs_slice text = cs_slice_str(v.at[j]);
-            size_t attr = der_begin(out, DER_SEQUENCE);
-            der_put(out, DER_OID, cs_slice_of(oid, sizeof oid));
-            if (!cs_utf8_valid(text))
-                out->failed = true;
-            der_put(out, printable(text) ? DER_PRINTABLE_STRING : DER_UTF8_STRING, text);
-            der_end(out, attr);
-        }
+        if (v.count == 1)
+            write_attribute(out, oid, v.at[0]);
+        else
+            write_sorted(out, oid, v);
+        der_end(out, set);
+    }
+    for (size_t i = 0; i < n->extra_count; i++) {
+        size_t set = der_begin(out, DER_SET);
+        write_attribute(out, n->extra[i].oid, n->extra[i].value);
         der_end(out, set);
     }
     der_end(out, seq);

@@ -14,17 +14,27 @@ struct x509_values {
     const char *const *at;
     size_t count;
 };
+/* An attribute of any type; `oid` is the content of the OID. */
+struct x509_name_attribute {
+    struct cs_slice oid;
+    const char *value;
+};
 /* Zero-initialised is the empty name. Everything is borrowed. UTF-8. */
 struct x509_name {
     struct x509_values country, organization, organizational_unit, locality, province, street, postal_code;
     const char *common_name, *serial_number; /* NULL or "": absent */
     const char *unique_id;                   /* x500UniqueIdentifier 2.5.4.45, written last; NULL: absent */
+    /* Written behind the others, an RDN each. The fields above count nothing for a type that is in here
+     * (Go's pkix.Name.ExtraNames). */
+    const struct x509_name_attribute *extra;
+    size_t extra_count;
 };
 /* Is this one whole RDNSequence of the right shape, values unread? */
 bool x509_name_sound(struct cs_slice der);
 bool x509_name_empty(const struct x509_name *n);
 /* Append the RDNSequence's DER (an empty SEQUENCE for the empty name). Order: C, O, OU, L, ST, street,
- * postalCode, CN, serialNumber, unique ID; PrintableString where it fits, UTF8String otherwise. */
+ * postalCode, CN, serialNumber, unique ID, extra; PrintableString where it fits, UTF8String otherwise. Text
+ * that is not UTF-8 makes out fail. */
 void x509_name_write(struct cs_buf *out, const struct x509_name *n);
 /* Read an RDNSequence (whole element) into memory of the arena; attributes that the struct does not
  * know are dropped. CS_INVALID. */

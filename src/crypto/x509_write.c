@@ -22,6 +22,16 @@ void x509_ext_end(struct cs_buf *out, struct x509_ext_marks m)
     der_end(out, m.ext);
 }
 
+bool x509_extensions_have(struct cs_slice extensions, struct cs_slice oid)
+{
+    struct cs_rd list = cs_rd_of(extensions), ext;
+    struct cs_slice id;
+    while (cs_rd_left(&list) > 0)
+        if (!der_enter(&list, DER_SEQUENCE, &ext) || !der_read(&ext, DER_OID, &id) || cs_slice_eq(id, oid))
+            return true;
+    return false;
+}
+
 void x509_write_san(struct cs_buf *out, const struct cs_slice *dns, size_t dns_count, struct cs_slice uri,
                     bool critical)
 {

@@ -14,6 +14,10 @@ struct x509_ext_marks {
 struct x509_ext_marks x509_ext_begin(struct cs_buf *out, uint8_t n, bool critical);
 void x509_ext_end(struct cs_buf *out, struct x509_ext_marks m);
 
+/* Is an extension of this type (content of its OID) among these Extension elements? Elements that are broken,
+ * which others refuse, count as any type. */
+bool x509_extensions_have(struct cs_slice extensions, struct cs_slice oid);
+
 /* Subject alternative names: DNS names first, then the URI (empty: none). */
 void x509_write_san(struct cs_buf *out, const struct cs_slice *dns, size_t dns_count, struct cs_slice uri,
                     bool critical);

@@ -174,9 +174,29 @@ static enum crypto_key_type key_type(enum config_key_type t)
     }
 }
 
+/* In the order of the configuration; release with cs_free. */
+static cs_code list_composers(const struct server *s, const struct catalog_plugin ***out, size_t *count,
+                              struct cs_err *e)
+{
+    size_t n = 0;
+    while (catalog_nth(s->catalog, PLUGIN_TYPE_CREDENTIALCOMPOSER, n) != NULL)
+        n++;
+    const struct catalog_plugin **list = cs_calloc(n + 1, sizeof *list);
+    if (list == NULL)
+        return cs_nomem(e);
+    for (size_t i = 0; i < n; i++)
+        list[i] = catalog_nth(s->catalog, PLUGIN_TYPE_CREDENTIALCOMPOSER, i);
+    *out = list;
+    *count = n;
+    return CS_OK;
+}
+
 static cs_code make_ca(struct server *s, struct cs_err *e)
 {
     const struct server_config *c = s->cfg;
+    CS_CLEANUP(cs_freep) const struct catalog_plugin **composers = NULL;
+    size_t composer_count = 0;
+    CS_TRY(list_composers(s, &composers, &composer_count, e));
     const struct ca_config cfg = {
         .trust_domain = c->trust_domain,
         .clock = s->clock,
@@ -192,6 +212,8 @@ static cs_code make_ca(struct server *s, struct cs_err *e)
                 .common_name = c->ca_subject_common_name,
             },
         .disable_jwt_svids = c->disable_jwt_svids,
+        .composers = composers,
+        .composer_count = composer_count,
     };
     return ca_new(&cfg, &s->ca, e);
 }

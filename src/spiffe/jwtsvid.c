@@ -112,16 +112,10 @@ struct dates {
     bool exp, iat, nbf;
 };
 
-/* Token to claims, nothing decided yet. */
-static cs_code read_token(struct cs_slice token, struct spiffe_jwtsvid *t, struct dates *d, struct cs_err *e)
+static cs_code read_claims(struct cs_slice json, struct spiffe_jwtsvid *t, struct dates *d, struct cs_err *e)
 {
     json_error_t where;
-    cs_code code = jose_parse(token, &t->jws, e);
-    if (code == CS_INVALID)
-        (void)cs_wrap(e, "unable to parse JWT token");
-    CS_TRY(code);
-    t->claims =
-        json_loadb((const char *)t->jws.payload.data, t->jws.payload.len, JSON_REJECT_DUPLICATES, &where);
+    t->claims = json_loadb((const char *)json.data, json.len, JSON_REJECT_DUPLICATES, &where);
     if (t->claims == NULL)
         return cs_fail(e, CS_INVALID, "malformed claims: %s", where.text);
     if (!json_is_object(t->claims))
@@ -130,6 +124,16 @@ static cs_code read_token(struct cs_slice token, struct spiffe_jwtsvid *t, struc
     CS_TRY(read_date(t->claims, "iat", &t->issued_at, &d->iat, e));
     CS_TRY(read_date(t->claims, "nbf", &t->not_before, &d->nbf, e));
     return read_audience(t, e);
+}
+
+/* Token to claims, nothing decided yet. */
+static cs_code read_token(struct cs_slice token, struct spiffe_jwtsvid *t, struct dates *d, struct cs_err *e)
+{
+    cs_code code = jose_parse(token, &t->jws, e);
+    if (code == CS_INVALID)
+        (void)cs_wrap(e, "unable to parse JWT token");
+    CS_TRY(code);
+    return read_claims(t->jws.payload, t, d, e);
 }
 
 static cs_code read_subject(struct spiffe_jwtsvid *t, struct cs_err *e)
@@ -261,5 +265,79 @@ cs_code spiffe_jwtsvid_parse_insecure(struct cs_slice token, struct spiffe_jwtsv
     CS_TRY(parse_id(&t, e));
     *out = t;
     t = (struct spiffe_jwtsvid){0};
+    return CS_OK;
+}
+
+/* --- What a server issues --- */
+
+static cs_code fail_claim(const char *claim, const char *what, const int64_t *when, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
+    if (when != NULL)
+        cs_time_rfc3339(&text, *when);
+    return cs_fail(e, CS_INTERNAL, "invalid JWT-SVID \"%s\" claim: %s%s%s", claim, what,
+                   when != NULL ? " " : "", cs_buf_cstr(&text));
+}
+
+static cs_code check_issued(const struct spiffe_jwtsvid *t, const struct dates *d, struct spiffe_id expected,
+                            int64_t now, struct cs_err *e)
+{
+    const json_t *sub = json_object_get(t->claims, "sub");
+    struct cs_slice got = cs_slice_of(json_string_value(sub), json_string_length(sub));
+    if (!cs_slice_eq(got, expected.text))
+        return cs_fail(e, CS_INTERNAL, "invalid JWT-SVID \"sub\" claim: expected \"%.*s\" but got \"%.*s\"",
+                       (int)(expected.text.len < 200 ? expected.text.len : 200),
+                       (const char *)expected.text.data, (int)(got.len < 200 ? got.len : 200),
+                       got.len > 0 ? (const char *)got.data : "");
+    if (!d->exp)
+        return fail_claim("exp", "required but missing", NULL, e);
+    if (t->expires_at <= now)
+        return fail_claim("exp", "already expired as of", &t->expires_at, e);
+    if (d->nbf && t->not_before > now)
+        return fail_claim("nbf", "not yet valid until", &t->not_before, e);
+    if (t->audience_count == 0)
+        return fail_claim("aud", "required but missing", NULL, e);
+    for (size_t i = 0; i < t->audience_count; i++)
+        if (t->audience[i][0] == '\0')
+            return fail_claim("aud", "contains empty value", NULL, e);
+    return d->iat ? CS_OK : cs_fail(e, CS_INTERNAL, "JWT missing iat claim");
+}
+
+/* Verifiers take exp and iat for whole numbers, whatever they went through. */
+static cs_code write_whole_dates(struct spiffe_jwtsvid *t, struct cs_slice json, struct cs_buf *out,
+                                 struct cs_err *e)
+{
+    if (json_is_integer(json_object_get(t->claims, "exp")) &&
+        json_is_integer(json_object_get(t->claims, "iat"))) {
+        cs_buf_add_slice(out, json);
+        return cs_buf_ok(out) ? CS_OK : cs_nomem(e);
+    }
+    if (json_object_set_new(t->claims, "exp", json_integer(t->expires_at)) != 0 ||
+        json_object_set_new(t->claims, "iat", json_integer(t->issued_at)) != 0)
+        return cs_nomem(e);
+    const size_t flags = JSON_COMPACT | JSON_SORT_KEYS;
+    size_t n = json_dumpb(t->claims, NULL, 0, flags);
+    if (n == 0 || !cs_buf_reserve(out, n))
+        return cs_nomem(e);
+    out->len += json_dumpb(t->claims, (char *)out->data + out->len, n, flags);
+    return CS_OK;
+}
+
+cs_code spiffe_jwtsvid_check_claims(struct cs_slice json, struct spiffe_id expected, int64_t now,
+                                    struct cs_buf *out, int64_t *issued_at, int64_t *expires_at,
+                                    struct cs_err *e)
+{
+    CS_CLEANUP(spiffe_jwtsvid_free) struct spiffe_jwtsvid t = {0};
+    struct dates d = {0};
+    if (read_claims(json, &t, &d, e) != CS_OK) {
+        (void)cs_wrap(e, "failed to extract JWT-SVID claims for validation");
+        if (e != NULL)
+            e->code = CS_INTERNAL;
+        return CS_INTERNAL;
+    }
+    CS_TRY(check_issued(&t, &d, expected, now, e));
+    CS_TRY(write_whole_dates(&t, json, out, e));
+    *issued_at = t.issued_at;
+    *expires_at = t.expires_at;
     return CS_OK;
 }

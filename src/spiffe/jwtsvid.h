@@ -57,4 +57,13 @@ CS_CHECKED cs_code spiffe_jwtsvid_validate(struct cs_slice token, const struct s
 CS_CHECKED cs_code spiffe_jwtsvid_parse_insecure(struct cs_slice token, struct spiffe_jwtsvid *out,
                                                  struct cs_err *e);
 
+/* Claims that somebody else had a hand in, before they are signed: a JSON object, checked as upstream checks
+ * the tokens it issues (pkg/server/credvalidator), and appended to out with whole numbers for exp and iat.
+ * CS_INTERNAL: `invalid JWT-SVID "sub" claim: expected "ID" but got "x"`, `invalid JWT-SVID "exp" claim:
+ * required but missing`, `... already expired as of T`, `invalid JWT-SVID "aud" claim: contains empty value`,
+ * `JWT missing iat claim`, `failed to extract JWT-SVID claims for validation: ...`. */
+CS_CHECKED cs_code spiffe_jwtsvid_check_claims(struct cs_slice json, struct spiffe_id expected, int64_t now,
+                                               struct cs_buf *out, int64_t *issued_at, int64_t *expires_at,
+                                               struct cs_err *e);
+
 #endif

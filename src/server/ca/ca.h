@@ -7,7 +7,8 @@
  * active authority it took at its start. Results live in the arena given. A lifetime is
  * min(now + ttl, end of the signing authority), starting 10 s in the past, as SPIRE's
  * pkg/server/credtemplate computes it. Nothing is verified again after signing: what is written is
- * checked before.
+ * checked before. Where CredentialComposer plugins had a hand in, what came out is checked as SPIRE checks it
+ * (pkg/server/credvalidator); signing then waits for the plugins, whose errors are passed on.
  */
 #ifndef CS_SERVER_CA_CA_H
 #define CS_SERVER_CA_CA_H
@@ -18,6 +19,7 @@
 #include "crypto/x509_name.h"
 
 struct ca;
+struct catalog_plugin;
 
 /* SPIRE's defaults (pkg/server/credtemplate/builder.go), in seconds. */
 #define CA_DEFAULT_X509_CA_TTL (24 * 3600)
@@ -36,8 +38,11 @@ struct ca_config {
     const char *jwt_issuer;   /* NULL or "": no `iss` claim */
     struct x509_name subject; /* ca_subject; empty: C=US, O=SPIFFE */
     bool disable_jwt_svids;
+    /* CredentialComposer plugins in the order in which they are asked; they outlive the CA. */
+    const struct catalog_plugin *const *composers;
+    size_t composer_count;
 };
-/* Everything is copied. CS_INVALID for a trust domain that is none. */
+/* Everything else is copied. CS_INVALID for a trust domain that is none. */
 CS_CHECKED cs_code ca_new(const struct ca_config *cfg, struct ca **out, struct cs_err *e);
 void ca_free(struct ca *ca);
 

@@ -187,11 +187,60 @@ static void oids(void **state)
     assert_false(der_oid_valid(S("\x55\x81")));
 }
 
+/* Text that comes back as it was, and text that is no OID. */
+static void oid_texts(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"2.5.4.45",
+                                       "1.2.840.113549",
+                                       "0.0",
+                                       "0.39",
+                                       "1.39",
+                                       "2.40",
+                                       "2.999.3",
+                                       "1.3.6.1.4.1.55555.1.9",
+                                       "1.2.72057594037927935"};
+    static const char *const bad[] = {"",
+                                      "1",
+                                      "1.",
+                                      ".1",
+                                      "1..2",
+                                      "1.2.",
+                                      "3.1",
+                                      "0.40",
+                                      "1.40",
+                                      "1.2.a",
+                                      "1.-2",
+                                      "01.2",
+                                      "1.02",
+                                      "1.2 ",
+                                      " 1.2",
+                                      "1.2.72057594037927936",
+                                      "1.2.99999999999999999999999",
+                                      "1,2"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        CS_CLEANUP(cs_buf_free) struct cs_buf der = {0};
+        CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
+        assert_true(der_oid_parse(&der, good[i]));
+        assert_true(der_oid_valid(cs_buf_slice(&der)));
+        der_oid_text(&text, cs_buf_slice(&der));
+        assert_string_equal(cs_buf_cstr(&text), good[i]);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        CS_CLEANUP(cs_buf_free) struct cs_buf der = {0};
+        cs_buf_add_byte(&der, 'x');
+        if (der_oid_parse(&der, bad[i]))
+            fail_msg("took \"%s\"", bad[i]);
+        assert_int_equal(der.len, 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lengths), cmocka_unit_test(integers),       cmocka_unit_test(bits_and_booleans),
-        cmocka_unit_test(times),   cmocka_unit_test(nested_lengths), cmocka_unit_test(oids),
+        cmocka_unit_test(lengths),   cmocka_unit_test(integers),       cmocka_unit_test(bits_and_booleans),
+        cmocka_unit_test(times),     cmocka_unit_test(nested_lengths), cmocka_unit_test(oids),
+        cmocka_unit_test(oid_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

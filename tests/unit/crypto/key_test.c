@@ -3,6 +3,7 @@
 
 #include "crypto/der.h"
 
+#include <openssl/evp.h>
 #include <pthread.h>
 
 static void names(void **state)
@@ -281,6 +282,71 @@ static void generating_can_be_stopped(void **state)
     crypto_key_unref(k);
 }
 
+/* --- Keys that are elsewhere --- */
+
+struct elsewhere {
+    struct crypto_signer *real;
+    bool lie;
+    bool gone;
+};
+
+static cs_code sign_elsewhere(void *ctx, enum crypto_sig alg, struct cs_slice digest, struct cs_buf *out,
+                              struct cs_err *e)
+{
+    const struct elsewhere *w = ctx;
+    if (w->gone)
+        return cs_fail(e, CS_UNAVAILABLE, "keymanager(x): gone");
+    /* what a real KeyManager does with its key, through OpenSSL */
+    EVP_PKEY_CTX *c = EVP_PKEY_CTX_new(crypto_key_pkey(crypto_signer_key(w->real)), NULL);
+    uint8_t sig[512];
+    size_t n = sizeof sig;
+    assert_int_equal(EVP_PKEY_sign_init(c), 1);
+    assert_int_equal(EVP_PKEY_CTX_set_signature_md(c, EVP_sha256()), 1);
+    assert_int_equal(EVP_PKEY_sign(c, sig, &n, digest.data, digest.len), 1);
+    EVP_PKEY_CTX_free(c);
+    if (w->lie)
+        sig[n - 1] ^= 1;
+    assert_int_equal(alg, CRYPTO_ECDSA_SHA256);
+    cs_buf_add(out, sig, n);
+    return CS_OK;
+}
+
+static void nothing_to_free(void *ctx)
+{
+    (void)ctx;
+}
+
+static void signatures_of_others_are_verified(void **state)
+{
+    (void)state;
+    static const struct crypto_signer_ops ops = {sign_elsewhere, nothing_to_free};
+    struct cs_err e = {0};
+    struct crypto_key *key = NULL;
+    struct elsewhere w = {0};
+    struct crypto_signer *remote = NULL;
+    OK(crypto_key_generate(CRYPTO_EC_P256, &key, &e));
+    OK(crypto_signer_of_key(key, &w.real, &e));
+    OK(crypto_signer_new(&ops, &w, crypto_key_pub(key), &remote, &e));
+    assert_null(crypto_signer_key(remote));
+    CS_CLEANUP(cs_buf_free) struct cs_buf out = {0};
+    cs_buf_add_str(&out, "message");
+    /* the message may be in the buffer that grows */
+    OK(crypto_sign(remote, CRYPTO_ECDSA_SHA256, cs_buf_slice(&out), &out, &e));
+    OK(crypto_verify(crypto_key_pub(key), CRYPTO_ECDSA_SHA256, S("message"),
+                     cs_slice_of(out.data + 7, out.len - 7), &e));
+    size_t before = out.len;
+    w.lie = true;
+    FAILS(crypto_sign(remote, CRYPTO_ECDSA_SHA256, S("message"), &out, &e), CS_INTERNAL,
+          "signature returned by signer is invalid: signature is wrong");
+    w.gone = true;
+    FAILS(crypto_sign(remote, CRYPTO_ECDSA_SHA256, S("message"), &out, &e), CS_UNAVAILABLE,
+          "keymanager(x): gone");
+    assert_int_equal(out.len, before);
+    crypto_signer_unref(remote);
+    crypto_signer_unref(w.real);
+    crypto_key_unref(key);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -293,6 +359,7 @@ int main(void)
         cmocka_unit_test(digests),
         cmocka_unit_test(threads),
         cmocka_unit_test(generating_can_be_stopped),
+        cmocka_unit_test(signatures_of_others_are_verified),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -201,7 +201,7 @@ static void names(void **state)
     assert_true(x509_name_sound(cs_buf_slice(&der)));
     OK(x509_name_text(&text, cs_buf_slice(&der), &e));
     assert_string_equal(cs_buf_cstr(&text), "2.5.4.45=#13026162,SERIALNUMBER=12,CN=\\ #x\\ ,"
-                                            "O=A\\, B\\+C+O=Übung,C=US+C=CH");
+                                            "O=Übung+O=A\\, B\\+C,C=CH+C=US"); /* SETs in DER's order */
     OK(x509_name_parse(arena, cs_buf_slice(&der), &back, &e));
     x509_name_write(&again, &back);
     assert_true(cs_slice_eq(cs_buf_slice(&der), cs_buf_slice(&again)));
@@ -216,6 +216,25 @@ static void names(void **state)
                                        "a\0b"),
                                      &back, NULL),
                      CS_INVALID);
+}
+
+/* Attributes of any type stand behind the others, and in the place of fields of their type. */
+static void extra_names(void **state)
+{
+    (void)state;
+    struct cs_err e = {0};
+    const char *country[] = {"US"}, *org[] = {"ACME"};
+    const struct x509_name_attribute extra[] = {
+        {S("\x55\x04\x2d"), "uid"}, {S("\x2a\x03\x04"), "\xc3\xbc"}, {S("\x55\x04\x0a"), "other"}};
+    const struct x509_name n = {
+        .country = {country, 1}, .organization = {org, 1}, .extra = extra, .extra_count = 3};
+    CS_CLEANUP(cs_buf_free) struct cs_buf der = {0};
+    CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
+    x509_name_write(&der, &n);
+    assert_true(x509_name_sound(cs_buf_slice(&der)));
+    OK(x509_name_text(&text, cs_buf_slice(&der), &e));
+    assert_string_equal(cs_buf_cstr(&text), "O=other,1.2.3.4=#0c02c3bc,2.5.4.45=#1303756964,C=US");
+    assert_false(x509_name_empty(&(struct x509_name){.extra = extra, .extra_count = 1}));
 }
 
 static void serials(void **state)
@@ -284,6 +303,7 @@ int main(void)
         cmocka_unit_test(fields),
         cmocka_unit_test(broken),
         cmocka_unit_test(names),
+        cmocka_unit_test(extra_names),
         cmocka_unit_test(serials),
         cmocka_unit_test(chains),
     };

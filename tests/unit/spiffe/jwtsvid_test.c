@@ -189,6 +189,65 @@ static void rules(void **state)
     unmake(&w);
 }
 
+/* Claims that others composed: SPIRE's texts (pkg/server/credvalidator). */
+static void composed_claims(void **state)
+{
+    (void)state;
+#define SUB "\"sub\":\"spiffe://example.org/x\""
+    static const struct {
+        const char *in, *out, *error;
+    } rows[] = {
+        {"{\"aud\":[\"a\"],\"exp\":2000,\"iat\":1000," SUB "}",
+         "{\"aud\":[\"a\"],\"exp\":2000,\"iat\":1000," SUB "}", NULL},
+        {"{\"aud\":\"a\",\"x\":{\"b\":0.5,\"a\":[9007199254740991,null]},\"iat\":1e3,\"exp\":2000.0," SUB "}",
+         "{\"aud\":\"a\",\"exp\":2000,\"iat\":1000," SUB ",\"x\":{\"a\":[9007199254740991,null],\"b\":0.5}}",
+         NULL},
+        {"{\"aud\":[\"a\"],\"exp\":2000,\"iat\":1000}", NULL,
+         "invalid JWT-SVID \"sub\" claim: expected \"spiffe://example.org/x\" but got \"\""},
+        {"{\"aud\":[\"a\"],\"exp\":2000,\"iat\":1000,\"sub\":\"spiffe://example.org/y\"}", NULL,
+         "invalid JWT-SVID \"sub\" claim: expected \"spiffe://example.org/x\" but got "
+         "\"spiffe://example.org/y\""},
+        {"{\"aud\":[\"a\"],\"exp\":2000,\"iat\":1000,\"sub\":7}", NULL,
+         "invalid JWT-SVID \"sub\" claim: expected \"spiffe://example.org/x\" but got \"\""},
+        {"{\"aud\":[\"a\"],\"iat\":1000," SUB "}", NULL,
+         "invalid JWT-SVID \"exp\" claim: required but missing"},
+        {"{\"aud\":[\"a\"],\"exp\":1500,\"iat\":1000," SUB "}", NULL,
+         "invalid JWT-SVID \"exp\" claim: already expired as of 1970-01-01T00:25:00Z"},
+        {"{\"aud\":[\"a\"],\"exp\":2000,\"iat\":1000,\"nbf\":1501," SUB "}", NULL,
+         "invalid JWT-SVID \"nbf\" claim: not yet valid until 1970-01-01T00:25:01Z"},
+        {"{\"exp\":2000,\"iat\":1000," SUB "}", NULL, "invalid JWT-SVID \"aud\" claim: required but missing"},
+        {"{\"aud\":[],\"exp\":2000,\"iat\":1000," SUB "}", NULL,
+         "invalid JWT-SVID \"aud\" claim: required but missing"},
+        {"{\"aud\":[\"a\",\"\"],\"exp\":2000,\"iat\":1000," SUB "}", NULL,
+         "invalid JWT-SVID \"aud\" claim: contains empty value"},
+        {"{\"aud\":[\"a\"],\"exp\":2000," SUB "}", NULL, "JWT missing iat claim"},
+        {"{\"aud\":[\"a\"],\"exp\":\"soon\",\"iat\":1000," SUB "}", NULL,
+         "failed to extract JWT-SVID claims for validation: go-jose/go-jose/jwt: expected number value to "
+         "unmarshal NumericDate"},
+        {"[]", NULL, "failed to extract JWT-SVID claims for validation: malformed claims: not a JSON object"},
+    };
+    struct cs_err e = {0};
+    struct spiffe_id id;
+    OK(spiffe_id_parse(S("spiffe://example.org/x"), &id, &e));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        CS_CLEANUP(cs_buf_free) struct cs_buf out = {0};
+        int64_t iat = 0, exp = 0;
+        cs_code rc = spiffe_jwtsvid_check_claims(cs_slice_str(rows[i].in), id, 1500, &out, &iat, &exp, &e);
+        if (rows[i].error != NULL) {
+            assert_string_equal(e.text, rows[i].error);
+            assert_int_equal(rc, CS_INTERNAL);
+            continue;
+        }
+        OK(rc);
+        assert_string_equal(cs_buf_cstr(&out), rows[i].out);
+        assert_int_equal(iat, 1000);
+        assert_int_equal(exp, 2000);
+    }
+    assert_int_equal(spiffe_jwtsvid_check_claims(S("{"), id, 1500, &(struct cs_buf){0}, &(int64_t){0},
+                                                 &(int64_t){0}, NULL),
+                     CS_INTERNAL);
+}
+
 static void no_memory(void **state)
 {
     (void)state;
@@ -215,10 +274,8 @@ static void no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(of_spire),
-        cmocka_unit_test(every_key_type),
-        cmocka_unit_test(rules),
-        cmocka_unit_test(no_memory),
+        cmocka_unit_test(of_spire),        cmocka_unit_test(every_key_type), cmocka_unit_test(rules),
+        cmocka_unit_test(composed_claims), cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
