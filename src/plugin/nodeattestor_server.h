@@ -7,6 +7,7 @@
 #ifndef CS_PLUGIN_NODEATTESTOR_SERVER_H
 #define CS_PLUGIN_NODEATTESTOR_SERVER_H
 
+#include "crypto/key.h"
 #include "plugin/plugin.h"
 
 /* What the node sent first, and who it is; all borrowed for the time of the call. SPIRE's own plugins see
@@ -15,6 +16,11 @@ struct nodeattestor_request {
     struct cs_slice payload;
     struct cs_slice spki;  /* SubjectPublicKeyInfo of the CSR, DER; the CSR's signature was verified */
     const char *client_ip; /* "" when not known; sent to external plugins as x-forwarded-client-ip */
+    /* The name under which the agent reached us, as it says, without port; "" or NULL when not known. Sent to
+     * external plugins as x-untrusted-forwarded-host. */
+    const char *host;
+    /* Says that the agent has gone, so that nobody need wait; may be NULL. Lives as long as the session. */
+    const struct crypto_stop *gone;
 };
 
 /* What comes next. Everything in it belongs to the session and lives until its next call. */

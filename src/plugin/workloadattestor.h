@@ -22,6 +22,9 @@ struct workloadattestor_values {
 /* Append KIND:VALUE. CS_EXHAUSTED past WORKLOADATTESTOR_VALUES_MAX. */
 CS_CHECKED cs_code workloadattestor_add(struct workloadattestor_values *v, const char *kind,
                                         const char *value, struct cs_err *e);
+/* Append a whole value; copied. */
+CS_CHECKED cs_code workloadattestor_add_value(struct workloadattestor_values *v, const char *text,
+                                              struct cs_err *e);
 
 struct workloadattestor_ops {
     /* Selector values of the process, appended to `out`. The caller makes sure that `pid` stays the

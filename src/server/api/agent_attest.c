@@ -19,6 +19,7 @@ struct attest {
     struct cs_slice csr;
     const struct catalog_plugin *plugin;
     void *session;
+    struct crypto_stop gone;
 };
 
 struct proof {
@@ -286,6 +287,27 @@ static struct cs_slice proven_key(struct cs_slice der)
     return csr.spki;
 }
 
+static bool call_is_over(void *call)
+{
+    return rpc_call_done(call);
+}
+
+/* "server.example.org" of an :authority "server.example.org:8081"; "" when it has no port (SPIRE's
+ * getOriginalHost). */
+static const char *host_of(struct cs_arena *a, struct cs_slice authority)
+{
+    char *text = cs_arena_strndup(a, (const char *)authority.data, authority.len);
+    char *colon = text != NULL ? strrchr(text, ':') : NULL;
+    if (colon == NULL)
+        return "";
+    *colon = '\0';
+    if (text[0] == '[' && colon > text + 1 && colon[-1] == ']') {
+        colon[-1] = '\0';
+        return text + 1;
+    }
+    return strchr(text, ':') == NULL ? text : "";
+}
+
 static cs_code start_attestor(struct rpc_call *call, struct attest *s, struct cs_slice payload,
                               struct cs_err *e)
 {
@@ -296,10 +318,13 @@ static cs_code start_attestor(struct rpc_call *call, struct attest *s, struct cs
         return api_fail_cause(c, e, CS_PRECONDITION, "error getting node attestor");
     }
     struct nodeattestor_step step = {0};
+    s->gone = (struct crypto_stop){.asked = call_is_over, .arg = call};
     const struct nodeattestor_request request = {
         .payload = payload,
         .spki = proven_key(s->csr),
         .client_ip = rpc_conn_ip(rpc_call_conn(call)),
+        .host = host_of(c->arena, rpc_call_metadata(call, ":authority")),
+        .gone = &s->gone,
     };
     cs_code code = ops_of(s->plugin)->start(s->plugin->self, &request, &s->session, &step, e);
     return after_step(call, s, code, &step, e);
