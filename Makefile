@@ -1,7 +1,9 @@
 # A thin front for CMake: `make` builds into build/bin, installing missing Debian packages first.
 JOBS ?= $(shell nproc)
 
-.PHONY: all deps demo test bench asan tsan fuzz format clean
+PREFIX ?= /usr/local
+
+.PHONY: all deps install demo test bench asan tsan fuzz format clean
 all: deps
 	@cmake --preset release > build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
 	@cmake --build build -j $(JOBS) --target spire-server spire-agent
@@ -9,6 +11,12 @@ all: deps
 deps:
 	@mkdir -p build
 	@tools/install-packages build
+
+# Programs, and the library, header and pkg-config file for plugins in C; below DESTDIR when it is set.
+install: all
+	@cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) > build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
+	@cmake --build build -j $(JOBS) --target plugin-kit
+	@cmake --install build > build/install.log || { cat build/install.log; exit 1; }
 
 demo: all
 	@tools/demo

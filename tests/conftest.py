@@ -5,6 +5,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "lib"))
 import goclients  # noqa: E402
+import kit as kitlib  # noqa: E402
 import spire  # noqa: E402
 
 
@@ -65,3 +66,9 @@ def apidiff(tmp_path_factory):
 def plugins(tmp_path_factory):
     """The program of external plugins, built once."""
     return goclients.build(goclients.PLUGINS, tmp_path_factory.mktemp("go"))
+
+
+@pytest.fixture(scope="session")
+def kit(tmp_path_factory):
+    """The plugin kit, installed, and its examples, built once."""
+    return kitlib.Kit(tmp_path_factory.mktemp("kit"))

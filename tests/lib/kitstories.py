@@ -1,0 +1,105 @@
+"""What the examples of the plugin kit do, whoever loads them: each story takes the folders of the server's and
+the agent's programs."""
+
+import os
+import signal
+
+import kit as k
+from plugins import log_lines
+from spire import wait_for
+
+W = "spiffe://example.org/w"
+
+
+def own_sockets(world, monkeypatch):
+    """Plugins make the folders of their sockets in world.sockets."""
+    world.sockets = world.dir / "t"
+    world.sockets.mkdir()
+    monkeypatch.setenv("TMPDIR", str(world.sockets))
+
+
+def workload_program(agent):
+    """The program that asks: spire-agent, as the command that fetches."""
+    return (agent.cli_bin or agent.bin) / "spire-agent"
+
+
+def attest_and_fetch(world, kit, server_bin, agent_bin):
+    """Node and workload attested by the kit's plugins, checksums and all; again after restarts of all parts."""
+    server = k.server(world, kit, bindir=server_bin)
+    k.secret_file(server.secrets / "n1")
+    agent = k.agent(world, kit, server, bindir=agent_bin).start()
+    program = workload_program(agent)
+    assert server.agent_ids() == [agent.id]
+    shown = server.json("agent", "show", "-spiffeID", agent.id)
+    assert {"type": "shared_secret", "value": "name:n1"} in shown["selectors"]
+    server.entry(agent.id, W, f"process:sha256:{k.sha256(program)}", f"process:exe:{program}")
+    server.entry(agent.id, W + "/other", "process:exe:/bin/false")
+    agent.await_ids(W)
+    for child in (kit.secret_server, kit.secret_agent, kit.process):
+        assert len(k.alive(child)) == 1
+    agent.restart()
+    agent.await_ids(W)
+    server.restart()
+    server.entry(agent.id, W + "/again", f"process:exe:{program}")
+    agent.await_ids(W, W + "/again", limit=60)
+    server.stop()
+    agent.stop()
+    for child in (kit.secret_server, kit.secret_agent, kit.process):
+        assert k.alive(child) == []
+    assert list(world.sockets.iterdir()) == []
+
+
+def attest_again_after_a_new_data_directory(world, kit, server_bin, agent_bin):
+    server = k.server(world, kit, bindir=server_bin)
+    k.secret_file(server.secrets / "n1")
+    agent = k.agent(world, kit, server, bindir=agent_bin).start()
+    agent.stop()
+    for file in (agent.dir / "data").iterdir():
+        file.unlink()
+    agent.start()
+    assert server.agent_ids() == [agent.id]
+
+
+def refuse_wrong_secret(world, kit, server_bin, agent_bin):
+    """The agent learns nothing but the refusal; the server's log has the reason, as a line with fields."""
+    server = k.server(world, kit, bindir=server_bin)
+    k.secret_file(server.secrets / "n1", "x" * 40)
+    agent = k.agent(world, kit, server, bindir=agent_bin).spawn()
+    server.await_log("the response does not fit the secret")
+    agent.await_log("nodeattestor(shared_secret): the proof is wrong")
+    assert "does not fit" not in agent.log() and k.SECRET not in server.log() + agent.log()
+    line = next(x for x in log_lines(server.log()) if x["msg"] == "Node attestation refused")
+    assert line["level"] == "warning" and line["node_name"] == "n1"
+    assert server.agent_ids() == []
+    agent.kill()
+
+
+def refuse_wrong_configuration(world, kit, server_bin, agent_bin):
+    server = k.server(world, kit, bindir=server_bin)
+    agent = k.agent(world, kit, server, bindir=agent_bin,
+                    workload=k.block("WorkloadAttestor", "process", kit.process, "max_sise = 1")).spawn()
+    agent.await_log('failed to configure plugin \\"process\\"')
+    agent.await_log('unknown option \\"max_sise\\"')
+    assert wait_for("the end of the agent", lambda: not agent.alive())
+    assert k.alive(kit.process) == []
+
+
+def end_with_a_dead_host(world, kit, server_bin, agent_bin):
+    """No plugin outlives a host that was killed."""
+    k.server(world, kit, bindir=server_bin).kill()
+    wait_for("the end of the plugin", lambda: not k.alive(kit.secret_server))
+
+
+def survive_interrupts(world, kit, server_bin, agent_bin):
+    """A terminal's ^C goes to the plugins, too: their host decides when they end."""
+    server = k.server(world, kit, bindir=server_bin)
+    child = k.alive(kit.secret_server)[0]
+    os.kill(child, signal.SIGINT)
+    k.secret_file(server.secrets / "n1")
+    agent = k.agent(world, kit, server, bindir=agent_bin).start()
+    assert server.agent_ids() == [agent.id]
+    assert k.alive(kit.secret_server) == [child]
+
+
+STORIES = [attest_and_fetch, attest_again_after_a_new_data_directory, refuse_wrong_secret, refuse_wrong_configuration,
+           end_with_a_dead_host, survive_interrupts]
