@@ -317,6 +317,8 @@ const struct config_plugin_doc config_plugin_docs[] = {
     {"server", "KeyManager", "memory", "Private keys of the authorities live as long as the process.", NULL},
     {"server", "NodeAttestor", "join_token", "Agents prove themselves with a token made by `token generate`.",
      NULL},
+    {"server", "NodeAttestor", "nitro_enclave",
+     "Enclaves of AWS Nitro prove themselves with an attestation document.", &config_nitro_enclave_section},
     {"server", "UpstreamAuthority", "disk",
      "The server's CA is signed by a CA whose files are on disk. Also taken under its name of 2018, "
      "`UpstreamCA`.",

@@ -43,6 +43,18 @@ CS_CHECKED cs_code config_read_upstream_disk(struct cs_slice text, struct cs_are
 CS_CHECKED cs_code config_read_join_token(struct cs_slice text, struct cs_arena *a,
                                           struct config_strings *unknown, struct cs_err *e);
 
+/* Server NodeAttestor "nitro_enclave". Unknown options are an error: `unknown setting "x" encountered`. */
+struct config_nitro_enclave {
+    const char *root_ca_path;           /* "": AWS's root */
+    const char *agent_path_template;    /* "": not given */
+    int64_t max_age_ns;                 /* positive */
+    struct config_strings allowed_pcr0; /* 96 lower-case hex digits each; none: any */
+    bool allow_debug, require_key_binding;
+};
+extern const struct config_section config_nitro_enclave_section;
+CS_CHECKED cs_code config_read_nitro_enclave(struct cs_slice text, struct cs_arena *a,
+                                             struct config_nitro_enclave *out, struct cs_err *e);
+
 /* Agent KeyManager "disk": `directory must be configured`. */
 struct config_agent_keymanager_disk {
     const char *directory;

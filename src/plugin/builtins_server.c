@@ -7,6 +7,7 @@
 extern const struct plugin_builtin plugin_keymanager_disk;
 extern const struct plugin_builtin plugin_keymanager_memory;
 extern const struct plugin_builtin plugin_nodeattestor_join_token;
+extern const struct plugin_builtin plugin_nodeattestor_nitro_enclave;
 extern const struct plugin_builtin plugin_upstreamauthority_disk;
 
 static const struct plugin_builtin *const keymanagers[] = {
@@ -15,6 +16,7 @@ static const struct plugin_builtin *const keymanagers[] = {
 };
 static const struct plugin_builtin *const nodeattestors[] = {
     &plugin_nodeattestor_join_token,
+    &plugin_nodeattestor_nitro_enclave,
 };
 static const struct plugin_builtin *const upstreamauthorities[] = {
     &plugin_upstreamauthority_disk,

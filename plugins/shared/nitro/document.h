@@ -8,6 +8,7 @@
 #define CS_PLUGINS_NITRO_DOCUMENT_H
 
 #include "crypto/x509_cert.h"
+#include "plugins/shared/nitro/memory.h"
 
 #define NITRO_PCR_COUNT 32
 #define NITRO_DOCUMENT_MAX ((size_t)17 * 1024)   /* bytes, COSE envelope included */
@@ -31,17 +32,22 @@ struct nitro_policy {
     int64_t now_ns;     /* unix: for the document's age and for the certificates */
     int64_t max_age_ns; /* oldest timestamp that is taken */
     bool allow_debug;   /* take a PCR0 of zeros: an enclave in debug mode, which its parent can look into */
+    struct nitro_memory *chains; /* certificates whose signature was found right before; NULL: none */
 };
 
 /* Parse and verify. CS_INVALID: malformed; CS_DENIED: well formed and not acceptable; the text names the
  * field or certificate. On failure *out is zero. At most NITRO_CABUNDLE_MAX + 1 signatures are checked, the
- * cheap rules before. Any thread. */
+ * cheap rules before, and of a chain that is remembered only the document's own. When the hypervisor's clock
+ * is ahead of ours, within NITRO_SKEW_NS, certificates are judged at its time. Any thread. */
 CS_CHECKED cs_code nitro_document_verify(struct cs_slice in, const struct nitro_policy *policy,
                                          struct nitro_document *out, struct cs_err *e);
 
 /* "i-0123456789abcdef0" and "enc0123456789abcdef" of "i-0123456789abcdef0-enc0123456789abcdef". False when
  * the module ID has another shape. */
 bool nitro_module_id_split(struct cs_slice module_id, struct cs_slice *instance, struct cs_slice *enclave);
+
+/* May this certificate be a root: a CA with a key on P-384? */
+bool nitro_root_fits(const struct x509_cert *c);
 
 bool nitro_pcr_is_zero(struct cs_slice pcr); /* only zero bytes, or none */
 
