@@ -82,9 +82,6 @@ void crypto_pub_parts(const struct crypto_pub *p, struct cs_slice *a, struct cs_
  * CS_INVALID when the scheme does not fit the key. */
 CS_CHECKED cs_code crypto_verify(const struct crypto_pub *p, enum crypto_sig alg, struct cs_slice msg,
                                  struct cs_slice sig, struct cs_err *e);
-/* The same over the digest of the scheme's hash; not for Ed25519. */
-CS_CHECKED cs_code crypto_verify_digest(const struct crypto_pub *p, enum crypto_sig alg,
-                                        struct cs_slice digest, struct cs_slice sig, struct cs_err *e);
 /* SHA-1 of the BIT STRING's content of an SPKI: the key identifier of RFC 5280 section 4.2.1.2 (1),
  * which is also SPIRE's authority ID when printed as 40 hex digits. CS_INVALID for a broken SPKI. */
 CS_CHECKED cs_code crypto_key_id(struct cs_slice spki, uint8_t out[20], struct cs_err *e);

@@ -4,6 +4,7 @@
  */
 #include "plugin/credentialcomposer.h"
 
+#include "crypto/der.h"
 #include "plugin/bridge/bridge.h"
 #include "plugin/bridge/claims.h"
 
@@ -103,51 +104,28 @@ static cs_code put_svid(struct cs_arena *a, const struct credentialcomposer_x509
 
 /* --- From the plugin: views of the answer, which lives in the arena of the call too --- */
 
-/* An OID's arc: digits alone, below 2^63. The caller has checked that *s is not at its end. */
-static bool read_arc(const char **s, uint64_t *out)
+static bool oid_ok(const char *oid)
 {
-    const char *c = *s;
-    uint64_t v = 0;
-    for (; *c >= '0' && *c <= '9'; c++) {
-        if (v > (INT64_MAX - 9) / 10)
-            return false;
-        v = v * 10 + (uint64_t)(*c - '0');
-    }
-    bool ok = c != *s;
-    *s = c;
-    *out = v;
-    return ok;
+    CS_CLEANUP(cs_buf_free) struct cs_buf der = {0};
+    return der_oid_parse(&der, oid) && cs_buf_ok(&der);
 }
 
-/* Can the OID be written into a certificate? *bad is the first part that is no number, or NULL. */
-static bool oid_ok(const char *oid, const char **bad)
-{
-    uint64_t first = 0, arc = 0;
-    size_t n = 0;
-    for (const char *c = oid;; c++, n++) {
-        *bad = c;
-        if (!read_arc(&c, &arc) || (*c != '.' && *c != '\0'))
-            return false;
-        *bad = NULL;
-        if (n == 0)
-            first = arc;
-        if ((n == 0 && arc > 2) || (n == 1 && first < 2 && arc >= 40))
-            return false;
-        if (*c == '\0')
-            return n > 0;
-    }
-}
-
+/* What can be written into a certificate; SPIRE finds out some of it only when it signs. */
 static cs_code check_oid(struct cs_arena *a, const char *oid, struct cs_err *e)
 {
-    const char *bad;
-    if (oid_ok(oid, &bad))
+    if (oid_ok(oid))
         return CS_OK;
-    if (bad == NULL)
-        return cs_fail(e, CS_INVALID, "invalid OID: %s", bridge_quoted(a, oid));
-    const char *part = cs_arena_strndup(a, bad, strcspn(bad, "."));
-    return part != NULL ? cs_fail(e, CS_INVALID, "invalid OID: non-integer part %s", bridge_quoted(a, part))
-                        : cs_nomem(e);
+    for (const char *part = oid;; part++) {
+        size_t n = strcspn(part, "."), digits = strspn(part, "0123456789");
+        const char *text = cs_arena_strndup(a, part, n);
+        if (text == NULL)
+            return cs_nomem(e);
+        if (n == 0 || digits != n)
+            return cs_fail(e, CS_INVALID, "invalid OID: non-integer part %s", bridge_quoted(a, text));
+        part += n;
+        if (*part == '\0')
+            return cs_fail(e, CS_INVALID, "invalid OID: %s", bridge_quoted(a, oid));
+    }
 }
 
 static struct credentialcomposer_texts texts_of(char *const *at, size_t count)
@@ -205,10 +183,9 @@ static cs_code take_extensions(struct cs_arena *a, extension_message *const *in,
 static cs_code take_ca(struct cs_arena *a, const ca_message *in, struct credentialcomposer_x509 *out,
                        struct cs_err *e)
 {
-    const char *bad;
     CS_TRY(take_name(a, in->subject, &out->subject, e));
     for (size_t i = 0; i < in->n_policy_identifiers; i++)
-        if (!oid_ok(in->policy_identifiers[i], &bad))
+        if (!oid_ok(in->policy_identifiers[i]))
             return cs_fail(e, CS_INVALID, "policy identifiers: invalid oid");
     out->policy_identifiers = texts_of(in->policy_identifiers, in->n_policy_identifiers);
     return take_extensions(a, in->extra_extensions, in->n_extra_extensions, out, e);
