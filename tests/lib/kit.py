@@ -20,7 +20,7 @@ class Kit:
 
     def __init__(self, folder):
         self.dir = pathlib.Path(folder)
-        subprocess.run(["cmake", "--build", BUILD, "--target", "plugin-kit", "spire-server", "spire-agent"], check=True,
+        subprocess.run(["cmake", "--build", BUILD, "--target", "plugin-kit", "suite_plugin", "spire-server", "spire-agent"], check=True,
                        stdout=subprocess.DEVNULL)
         subprocess.run(["cmake", "--install", BUILD, "--prefix", self.dir / "usr"], check=True, stdout=subprocess.DEVNULL)
         self.env = {**os.environ, "PKG_CONFIG_PATH": str(next(self.dir.glob("usr/lib*/**/pkgconfig"))),
@@ -31,6 +31,7 @@ class Kit:
             subprocess.run(["make", "-s", "-B", "-C", self.dir / example], check=True, env=self.env)
         self.process = self.dir / "process" / "process"
         self.secret_server = self.dir / "shared-secret" / "shared-secret-server"
+        self.built_ins = BUILD / "tests" / "suite_plugin"
         self.secret_agent = self.dir / "shared-secret" / "shared-secret-agent"
 
     def libdir(self):

@@ -4,8 +4,11 @@ the agent's programs."""
 import os
 import signal
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 import kit as k
-from plugins import log_lines
+from pki import root_pem
+from plugins import OWN_KEYS, agent as plugin_agent, log_lines, server as plugin_server
 from spire import wait_for
 
 W = "spiffe://example.org/w"
@@ -101,5 +104,28 @@ def survive_interrupts(world, kit, server_bin, agent_bin):
     assert k.alive(kit.secret_server) == [child]
 
 
-STORIES = [attest_and_fetch, attest_again_after_a_new_data_directory, refuse_wrong_secret, refuse_wrong_configuration,
+def serve_built_ins(world, kit, server_bin, agent_bin):
+    """Our own KeyManagers, UpstreamAuthority and WorkloadAttestor as external plugins."""
+    def external(program, kind, name, data=""):
+        return k.block(kind, name, kit.built_ins, data, plugin_args=[program, kind, name])
+
+    root = root_pem(world.dir / "root.pem", "the upstream root")
+    cert, _, key = (world.dir / "root.pem").read_text().partition("-----BEGIN PRIVATE KEY")
+    (world.dir / "cert.pem").write_text(cert)
+    (world.dir / "key.pem").write_text("-----BEGIN PRIVATE KEY" + key)
+    server = plugin_server(world, conf=OWN_KEYS, bindir=server_bin, plugins="\n".join([
+        external("server", "KeyManager", "memory"),
+        external("server", "UpstreamAuthority", "disk", f'cert_file_path = "{world.dir}/cert.pem"\n'
+                                                        f'key_file_path = "{world.dir}/key.pem"')])).start()
+    assert root.public_bytes(Encoding.PEM).decode() in server.bundle_pem()
+    agent = plugin_agent(world, server, keys=external("agent", "KeyManager", "memory"),
+                         workload=external("agent", "WorkloadAttestor", "unix"))
+    agent.bin = agent_bin
+    agent.start("-joinToken", token := server.token())
+    server.entry(f"spiffe://{server.td}/spire/agent/join_token/{token}", W)
+    agent.await_ids(W)
+    assert agent.fetch_jwt("aud")[0]["spiffe_id"] == W
+
+
+STORIES = [serve_built_ins, attest_and_fetch, attest_again_after_a_new_data_directory, refuse_wrong_secret, refuse_wrong_configuration,
            end_with_a_dead_host, survive_interrupts]
