@@ -2,6 +2,7 @@
 #include "server/ca/manager.h"
 
 #include "base/text.h"
+#include "crypto/x509_verify.h"
 #include "plugin/keymanager.h"
 #include "server/ca/slot.h"
 #include "server/ca/upstream.h"
@@ -16,8 +17,9 @@
 struct ca_manager {
     struct ca_manager_config cfg;
     struct cs_log log;
-    char *td_id;          /* "spiffe://example.org" */
-    pthread_mutex_t lock; /* journal and slots */
+    char *td_id;                  /* "spiffe://example.org" */
+    struct ca_upstream *upstream; /* NULL: the CA is self-signed */
+    pthread_mutex_t lock;         /* journal and slots */
     struct ca_journal *journal;
     struct ca_slots x509, jwt;
     bool warned_no_upstream_jwt;
@@ -134,14 +136,7 @@ static cs_code make_upstream_signed(struct ca_manager *m, struct crypto_signer *
                                     struct ca_x509_authority **out, struct cs_err *e)
 {
     CS_CLEANUP(x509_chain_free) struct x509_chain chain = {0};
-    const struct ca_upstream up = {
-        .plugin = m->cfg.upstream,
-        .ca = m->cfg.ca,
-        .bundles = m->cfg.bundles,
-        .trust_domain = m->cfg.trust_domain,
-        .clock = m->cfg.clock,
-    };
-    CS_TRY(ca_upstream_mint(&up, signer, &chain, e));
+    CS_TRY(ca_upstream_mint(m->upstream, signer, &chain, e));
     return ca_x509_authority_new(chain.at[0], signer, &chain, out, e);
 }
 
@@ -190,7 +185,7 @@ static cs_code make_kid(char out[33], struct cs_err *e)
 static cs_code publish_jwt(struct ca_manager *m, const struct ds_key *key, struct cs_err *e)
 {
     if (m->cfg.upstream != NULL) {
-        cs_code rc = ca_upstream_publish_jwt(m->cfg.upstream, m->cfg.bundles, m->td_id, key, e);
+        cs_code rc = ca_upstream_publish_jwt(m->upstream, key, e);
         if (rc != CS_UNIMPLEMENTED)
             return rc;
         if (!m->warned_no_upstream_jwt)
@@ -240,6 +235,16 @@ static bool due(int64_t now_ns, int64_t at_ns)
     return now_ns > at_ns;
 }
 
+static void turn_x509(struct ca_manager *m)
+{
+    struct cs_err err;
+    ca_slots_swap(&m->x509);
+    if (ca_journal_set_x509_status(m->journal, m->x509.next.authority_id, JOURNAL__STATUS__OLD, &err) !=
+        CS_OK)
+        cs_log_error(&m->log, "Failed to update status on X509CA journal entry", KV_ERR(&err));
+    activate_x509(m);
+}
+
 static cs_code rotate_x509(struct ca_manager *m, struct cs_err *e)
 {
     struct ca_slots *s = &m->x509;
@@ -250,13 +255,8 @@ static cs_code rotate_x509(struct ca_manager *m, struct cs_err *e)
     }
     if (ca_slot_empty(&s->next) && due(now, ca_slot_prepare_at(&s->current)))
         CS_TRY(prepare_x509(m, e));
-    if (!due(now, ca_slot_activate_at(&s->current)))
-        return CS_OK;
-    ca_slots_swap(s);
-    struct cs_err err;
-    if (ca_journal_set_x509_status(m->journal, s->next.authority_id, JOURNAL__STATUS__OLD, &err) != CS_OK)
-        cs_log_error(&m->log, "Failed to update status on X509CA journal entry", KV_ERR(&err));
-    activate_x509(m);
+    if (due(now, ca_slot_activate_at(&s->current)))
+        turn_x509(m);
     return CS_OK;
 }
 
@@ -282,7 +282,72 @@ static cs_code rotate_jwt(struct ca_manager *m, struct cs_err *e)
     return CS_OK;
 }
 
-static cs_code rotate(struct ca_manager *m, struct cs_err *e)
+/* --- Taints of the upstream --- */
+
+static bool hangs_on(struct ca_manager *m, const struct ca_slot *s, const struct x509_chain *tainted)
+{
+    if (ca_slot_empty(s))
+        return false;
+    const struct x509_verify_params params = {.roots = (const struct x509_cert *const *)tainted->at,
+                                              .root_count = tainted->count,
+                                              .now = cs_now_s(m->cfg.clock)};
+    return x509_verify(&s->x509->upstream_chain, &params, NULL, NULL, NULL) == CS_OK;
+}
+
+/* Go on with an authority that does not hang on them. */
+static cs_code leave_tainted(struct ca_manager *m, const struct x509_chain *tainted, struct cs_err *e)
+{
+    cs_log_debug(&m->log, "Processing tainted keys on upstream authority");
+    if (!hangs_on(m, &m->x509.current, tainted))
+        return CS_OK;
+    cs_log_info(&m->log, "Current root CA is signed by a tainted upstream authority, preparing rotation");
+    bool next_too = hangs_on(m, &m->x509.next, tainted);
+    if (next_too)
+        cs_log_info(&m->log, "Next authority is tainted, prepare new X.509 authority");
+    if ((next_too || ca_slot_empty(&m->x509.next)) && prepare_x509(m, e) != CS_OK)
+        return cs_wrap(e, "failed to prepare x509 authority");
+    turn_x509(m);
+    return CS_OK;
+}
+
+static cs_code store_taints(struct ca_manager *m, const struct x509_chain *tainted, struct cs_err *e)
+{
+    for (size_t i = 0; i < tainted->count; i++) {
+        CS_CLEANUP(cs_buf_free) struct cs_buf id = {0};
+        x509_cert_key_id_hex(&id, tainted->at[i]);
+        CS_AUTO(spiffe_bundle) own = bundlestore_own(m->cfg.bundles);
+        const struct spiffe_x509_authority *ours =
+            own != NULL ? spiffe_bundle_find_x509(own, cs_buf_slice(&id)) : NULL;
+        if (ours == NULL || ours->tainted) /* gone, or another server was faster */
+            continue;
+        if (ds_x509_ca_taint(m->cfg.ds, m->td_id, cs_buf_cstr(&id), e) != CS_OK)
+            return cs_wrap(e, "could not taint X509 CA in datastore");
+        CS_TRY(bundlestore_changed(m->cfg.bundles, m->cfg.trust_domain, e));
+    }
+    return CS_OK;
+}
+
+/* First our own CA moves, then agents and downstream servers are told, who would otherwise come back to it.
+ * What fails is done again at the next rotation. */
+static cs_code process_taints(struct ca_manager *m, struct cs_err *e)
+{
+    if (m->upstream == NULL)
+        return CS_OK;
+    CS_CLEANUP(x509_chain_free) struct x509_chain tainted = {0};
+    CS_TRY(ca_upstream_tainted(m->upstream, &tainted, e));
+    if (tainted.count == 0)
+        return CS_OK;
+    cs_code rc = leave_tainted(m, &tainted, e);
+    if (rc == CS_OK)
+        rc = store_taints(m, &tainted, e);
+    if (rc == CS_OK)
+        ca_upstream_taints_done(m->upstream, &tainted);
+    else
+        cs_log_warn(&m->log, "Failed to process tainted keys on upstream authority", KV_ERR(e));
+    return rc;
+}
+
+static cs_code rotate_all(struct ca_manager *m, struct cs_err *e)
 {
     cs_code x509 = rotate_x509(m, e);
     if (x509 != CS_OK) {
@@ -305,9 +370,15 @@ static cs_code rotate(struct ca_manager *m, struct cs_err *e)
 
 cs_code ca_manager_rotate(struct ca_manager *m, struct cs_err *e)
 {
-    struct cs_err local;
+    struct cs_err local, taints;
+    e = e != NULL ? e : &local;
     pthread_mutex_lock(&m->lock);
-    cs_code rc = rotate(m, e != NULL ? e : &local);
+    cs_code rc = rotate_all(m, e);
+    /* after it, since the first mint of all may bring the news */
+    if (process_taints(m, &taints) != CS_OK && rc == CS_OK) {
+        *e = taints;
+        rc = taints.code;
+    }
     pthread_mutex_unlock(&m->lock);
     return rc;
 }
@@ -387,6 +458,22 @@ static cs_code load_slots(struct ca_manager *m, struct cs_err *e)
     return ca_slots_load_jwt(&loader, entries, &m->jwt, e);
 }
 
+static cs_code start_upstream(struct ca_manager *m, struct cs_err *e)
+{
+    if (m->cfg.upstream == NULL)
+        return CS_OK;
+    const struct ca_upstream_config cfg = {
+        .plugin = m->cfg.upstream,
+        .ca = m->cfg.ca,
+        .ds = m->cfg.ds,
+        .bundles = m->cfg.bundles,
+        .trust_domain = m->cfg.trust_domain,
+        .clock = m->cfg.clock,
+        .log = m->log,
+    };
+    return ca_upstream_new(&cfg, &m->upstream, e);
+}
+
 static cs_code start(struct ca_manager *m, struct cs_err *e)
 {
     m->td_id = cs_asprintf("spiffe://%s", m->cfg.trust_domain);
@@ -394,6 +481,7 @@ static cs_code start(struct ca_manager *m, struct cs_err *e)
         return cs_nomem(e);
     CS_TRY(ca_journal_load(m->cfg.ds, m->cfg.keymanager, m->log, &m->journal, e));
     CS_TRY(load_slots(m, e));
+    CS_TRY(start_upstream(m, e));
     int64_t now = cs_now_ns(m->cfg.clock);
     const struct ca_slot *x509 = &m->x509.current, *jwt = &m->jwt.current;
     if (!ca_slot_empty(x509) && !due(now, ca_slot_activate_at(x509)))
@@ -431,6 +519,7 @@ void ca_manager_free(struct ca_manager *m)
 {
     if (m == NULL)
         return;
+    ca_upstream_free(m->upstream);
     ca_slots_free(&m->x509);
     ca_slots_free(&m->jwt);
     ca_journal_free(m->journal);
