@@ -2,25 +2,27 @@
  *
  * AttestAgent: a node proves what it is and gets an agent SVID. Join tokens are checked here, all other
  * kinds by their node attestor, which may challenge the node any number of times. Nothing waits for the
- * node: each of its messages is one step. Source: SPIRE's pkg/server/api/agent/v1/service.go.
+ * node, and no worker for the attestor: each message is one step, and so is each answer of the attestor.
+ * Source: SPIRE's pkg/server/api/agent/v1/service.go.
  */
-#include "plugin/catalog.h"
-#include "plugin/nodeattestor_server.h"
+#include "server/api/attestor.h"
 #include "server/api/svid.h"
 #include "server/entrycache/wire.h"
 
 #include <stdlib.h>
 
 struct attest {
-    bool waiting;    /* for the rate limit */
-    bool challenged; /* a challenge is out */
+    bool waiting;     /* for the rate limit */
+    bool challenged;  /* a challenge is out */
+    bool half_closed; /* the node says nothing more */
     bool done;
     const char *type;
     struct cs_slice csr;
-    const struct catalog_plugin *plugin;
-    void *session;
-    struct crypto_stop gone;
+    struct attestation *attestation; /* NULL: not asked yet, or a join token */
 };
+
+/* Of one node. More are refused: what an attestor lists is kept in memory for each agent. */
+#define SELECTORS_MAX 4096
 
 struct proof {
     const char *agent_id;
@@ -28,11 +30,6 @@ struct proof {
     size_t selector_count;
     bool can_reattest;
 };
-
-static const struct nodeattestor_ops *ops_of(const struct catalog_plugin *p)
-{
-    return p->ops;
-}
 
 static cs_code attest_open(struct rpc_call *call, void *service, void **state, struct cs_err *e)
 {
@@ -47,8 +44,10 @@ static void attest_closed(struct rpc_call *call, void *service, void *state)
     (void)call;
     (void)service;
     struct attest *s = state;
-    if (s != NULL && s->session != NULL)
-        ops_of(s->plugin)->end(s->plugin->self, s->session);
+    if (s == NULL)
+        return;
+    attestation_end(s->attestation);
+    s->attestation = NULL;
 }
 
 /* --- Join token --- */
@@ -237,6 +236,12 @@ static cs_code admit(struct rpc_call *call, struct attest *s, struct proof *p, s
 }
 
 /* --- Node attestors --- */
+static cs_code no_response(struct api_call *c, struct cs_err *e)
+{
+    (void)cs_fail(e, CS_UNKNOWN, "EOF");
+    return api_fail_cause(c, e, CS_INTERNAL, "failed to receive challenge from agent");
+}
+
 static cs_code send_challenge(struct rpc_call *call, struct attest *s, struct cs_slice challenge,
                               struct cs_err *e)
 {
@@ -247,7 +252,7 @@ static cs_code send_challenge(struct rpc_call *call, struct attest *s, struct cs
     s->challenged = true;
     cs_code code = rpc_call_send(call, &message);
     if (code == CS_OK)
-        return CS_OK;
+        return s->half_closed ? no_response(api_call_of(call), e) : CS_OK;
     (void)cs_fail(e, code, "stream is closed");
     return api_fail_cause(api_call_of(call), e, CS_INTERNAL, "failed to send challenge to agent");
 }
@@ -257,6 +262,13 @@ static cs_code step_done(struct rpc_call *call, struct attest *s, const struct n
 {
     struct api_call *c = api_call_of(call);
     struct proof p = {.selector_count = step->selector_count, .can_reattest = step->can_reattest};
+    if (p.selector_count > SELECTORS_MAX) {
+        (void)cs_fail(e, CS_INTERNAL,
+                      "nodeattestor(%s): plugin response has %zu selectors; at most %d are taken", s->type,
+                      p.selector_count, SELECTORS_MAX);
+        struct cs_err cause = *e;
+        return api_fail(c, e, CS_INTERNAL, cause.text);
+    }
     struct ds_selector *list = cs_arena_alloc(c->arena, (p.selector_count + 1) * sizeof *list);
     p.agent_id = cs_arena_strdup(c->arena, step->agent_id);
     if (list == NULL || p.agent_id == NULL)
@@ -267,15 +279,31 @@ static cs_code step_done(struct rpc_call *call, struct attest *s, const struct n
     return admit(call, s, &p, e);
 }
 
-static cs_code after_step(struct rpc_call *call, struct attest *s, cs_code code,
-                          const struct nodeattestor_step *step, struct cs_err *e)
+static cs_code refused(struct api_call *c, struct cs_err *e)
 {
-    if (code != CS_OK) {
-        (void)cs_wrap(e, "nodeattestor(%s)", s->type);
-        struct cs_err cause = *e;
-        return api_fail(api_call_of(call), e, code, cause.text);
-    }
+    struct cs_err cause = *e;
+    return api_fail(c, e, cause.code, cause.text);
+}
+
+static cs_code after_step(struct rpc_call *call, struct attest *s, struct cs_err *e)
+{
+    const struct nodeattestor_step *step;
+    if (attestation_result(s->attestation, &step, e) != CS_OK)
+        return refused(api_call_of(call), e);
     return step->done ? step_done(call, s, step, e) : send_challenge(call, s, step->challenge, e);
+}
+
+/* The attestor has answered. */
+static void on_step(struct rpc_call *call, void *service, void *state)
+{
+    (void)service;
+    struct attest *s = state;
+    struct cs_err e = {0};
+    if (api_call_of(call) == NULL || s == NULL)
+        return; /* over in the meantime */
+    cs_code code = after_step(call, s, &e);
+    if (code != CS_OK)
+        rpc_call_finish(call, code, e.text);
 }
 
 /* The key asked for, when the CSR proves that the node has it; empty when it is refused later anyway. */
@@ -287,47 +315,22 @@ static struct cs_slice proven_key(struct cs_slice der)
     return csr.spki;
 }
 
-static bool call_is_over(void *call)
-{
-    return rpc_call_done(call);
-}
-
-/* "server.example.org" of an :authority "server.example.org:8081"; "" when it has no port (SPIRE's
- * getOriginalHost). */
-static const char *host_of(struct cs_arena *a, struct cs_slice authority)
-{
-    char *text = cs_arena_strndup(a, (const char *)authority.data, authority.len);
-    char *colon = text != NULL ? strrchr(text, ':') : NULL;
-    if (colon == NULL)
-        return "";
-    *colon = '\0';
-    if (text[0] == '[' && colon > text + 1 && colon[-1] == ']') {
-        colon[-1] = '\0';
-        return text + 1;
-    }
-    return strchr(text, ':') == NULL ? text : "";
-}
-
 static cs_code start_attestor(struct rpc_call *call, struct attest *s, struct cs_slice payload,
                               struct cs_err *e)
 {
     struct api_call *c = api_call_of(call);
-    s->plugin = catalog_find(c->api->cfg.catalog, PLUGIN_TYPE_NODEATTESTOR, s->type);
-    if (s->plugin == NULL) {
+    const struct catalog_plugin *plugin = api_attestors_find(c->api->attestors, s->type);
+    if (plugin == NULL) {
         (void)cs_fail(e, CS_PRECONDITION, "could not find node attestor type \"%s\"", s->type);
         return api_fail_cause(c, e, CS_PRECONDITION, "error getting node attestor");
     }
-    struct nodeattestor_step step = {0};
-    s->gone = (struct crypto_stop){.asked = call_is_over, .arg = call};
     const struct nodeattestor_request request = {
         .payload = payload,
         .spki = proven_key(s->csr),
         .client_ip = rpc_conn_ip(rpc_call_conn(call)),
-        .host = host_of(c->arena, rpc_call_metadata(call, ":authority")),
-        .gone = &s->gone,
     };
-    cs_code code = ops_of(s->plugin)->start(s->plugin->self, &request, &s->session, &step, e);
-    return after_step(call, s, code, &step, e);
+    cs_code code = attestation_start(c->api->attestors, plugin, call, &request, on_step, &s->attestation, e);
+    return code == CS_OK ? CS_OK : refused(c, e);
 }
 
 static cs_code answer_challenge(struct rpc_call *call, struct attest *s, struct cs_slice msg,
@@ -339,10 +342,8 @@ static cs_code answer_challenge(struct rpc_call *call, struct attest *s, struct 
     struct cs_slice response = {0};
     if (req->step_case == AGENTV1__ATTEST_AGENT_REQUEST__STEP_CHALLENGE_RESPONSE)
         response = convert_bytes(req->challenge_response);
-    struct nodeattestor_step step = {0};
     s->challenged = false;
-    cs_code code = ops_of(s->plugin)->respond(s->plugin->self, s->session, response, &step, e);
-    return after_step(call, s, code, &step, e);
+    return attestation_respond(s->attestation, response, e) == CS_OK ? CS_OK : refused(c, e);
 }
 
 /* --- Messages --- */
@@ -432,13 +433,14 @@ static cs_code attest_message(struct rpc_call *call, void *service, void *state,
 static cs_code attest_half_close(struct rpc_call *call, void *service, void *state, struct cs_err *e)
 {
     (void)service;
-    const struct attest *s = state;
+    struct attest *s = state;
     struct api_call *c = api_call_of(call);
-    if (s->done || s->waiting)
+    s->half_closed = true;
+    if (s->challenged)
+        return no_response(c, e);
+    if (s->done || s->waiting || s->attestation != NULL)
         return CS_OK;
     (void)cs_fail(e, CS_UNKNOWN, "EOF");
-    if (s->challenged)
-        return api_fail_cause(c, e, CS_INTERNAL, "failed to receive challenge from agent");
     return api_fail_cause(c, e, CS_INVALID, "failed to receive request from stream");
 }
 

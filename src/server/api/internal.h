@@ -72,6 +72,7 @@ struct api {
     struct ratelimit *limits[LIMIT_COUNT]; /* NULL: no limit, or switched off */
     struct ratelimit *lookups;             /* of agents about to be refused; by ID and serial number */
     struct api_waiters *waiters;
+    struct api_attestors *attestors;
     struct rpc_service services[2][API_SERVICES_MAX];
     size_t service_count[2];
     struct cs_log_limit failures; /* lines that remote callers can cause */

@@ -4,6 +4,7 @@
  */
 #include "server/api/services.h"
 
+#include "server/api/attestor.h"
 #include "server/api/internal.h"
 
 /* --- Peers --- */
@@ -78,6 +79,7 @@ static cs_code build(struct api *a, struct cs_err *e)
     CS_TRY(ratelimit_new(LOOKUPS_PER_S, a->cfg.clock, &a->lookups, e));
     if (a->cfg.loop != NULL)
         CS_TRY(api_waiters_new(a->cfg.loop, a->cfg.clock, &a->waiters, e));
+    CS_TRY(api_attestors_new(a->cfg.catalog, &a->attestors, e));
     ds_observe(a->cfg.ds, api_store_observe, a);
     return api_store_load(a, e);
 }
@@ -106,6 +108,7 @@ void api_free(struct api *a)
 {
     if (a == NULL)
         return;
+    api_attestors_free(a->attestors);
     ds_observe(a->cfg.ds, NULL, NULL);
     pthread_mutex_destroy(&a->store_lock);
     api_waiters_free(a->waiters);
