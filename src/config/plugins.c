@@ -181,11 +181,8 @@ cs_code load_check_plugins(struct load *l, const char *program, const struct con
 {
     for (size_t i = 0; i < plugins->len; i++) {
         const struct config_plugin *p = &plugins->at[i];
-        if (p->disabled)
+        if (p->disabled || *p->cmd != 0)
             continue;
-        if (*p->cmd != 0)
-            return cs_fail(l->e, CS_UNIMPLEMENTED, "%s %s: external plugins are not supported yet", p->type,
-                           load_quote(l, p->name));
         if (config_plugin_is_known(program, p->type, p->name) && !is_built(program, p))
             return cs_fail(l->e, CS_UNIMPLEMENTED, "plugin %s %s is not supported yet", p->type,
                            load_quote(l, p->name));

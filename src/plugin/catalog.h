@@ -23,9 +23,9 @@ struct catalog_config {
 /* Creates and configures all enabled plugins. Errors (CS_INVALID) as SPIRE's:
  * `unsupported plugin type "X"`, `failed to load plugin "x": no built-in plugin "x" for type "X"`,
  * `failed to configure plugin "x": ...`,
- * `plugin type "X" constraint not satisfied: expected exactly 1 but got 0`. External plugins
- * (plugin_cmd) are refused with `failed to load plugin "x": external plugins are not supported yet`, and so
- * are built-ins of SPIRE that are not built yet (CS_UNIMPLEMENTED). */
+ * `plugin type "X" constraint not satisfied: expected exactly 1 but got 0`. Built-ins of SPIRE
+ * that are not built yet are refused (CS_UNIMPLEMENTED). For external plugins see plugin_external_start and
+ * plugin_external_configure; CS_CANCELLED when env.stop asked for the end while one was waited for. */
 CS_CHECKED cs_code catalog_load(const struct catalog_config *cfg, struct catalog **out, struct cs_err *e);
 /* The program is ending (plugin_runner_stop): calls of external plugins under way end with CS_CANCELLED, as
  * do later ones, so that no thread hangs in one while the program waits for it. Any thread, does not block.
@@ -34,8 +34,8 @@ void catalog_stop(struct catalog *c);
 /* Destroys the plugins, newest first, with SPIRE's log lines. NULL is fine. */
 void catalog_free(struct catalog *c);
 
-/* Checks without loading: for each fault a note `TYPE "name"` -> text is handed to `note`. Errors:
- * those that stop the check (unknown type or built-in). */
+/* Checks without loading; external plugins are started for it and ended again. For each fault a note `TYPE
+ * "name"` -> text is handed to `note`. Errors: those that stop the check (unknown type or built-in). */
 CS_CHECKED cs_code catalog_validate(const struct catalog_config *cfg,
                                     void (*note)(void *arg, const char *plugin, const char *text), void *arg,
                                     struct cs_err *e);

@@ -58,13 +58,16 @@ static const char *find(char *const *env, const char *name)
     return NULL;
 }
 
-char **plugin_environment(const char *type, char *const *ours)
+char **plugin_environment(const char *type, const char *socket_folder, char *const *ours)
 {
     static const char *const fixed[] = {"PLUGIN_MIN_PORT=10000", "PLUGIN_MAX_PORT=25000",
                                         "PLUGIN_PROTOCOL_VERSIONS=1"};
+    static const char folder[] = "PLUGIN_UNIX_SOCKET_DIR=";
     enum { FIXED = sizeof fixed / sizeof fixed[0] };
     const char *extra = find(ours, PLUGIN_ENV_EXTRA);
-    size_t count = FIXED + 1, bytes = 2 * strlen(type) + 2;
+    size_t count = FIXED + 2, bytes = 2 * strlen(type) + 2;
+    if (socket_folder != NULL)
+        bytes += sizeof folder + strlen(socket_folder);
     for (char *const *v = ours; *v != NULL; v++)
         if (wanted(*v, extra)) {
             count++;
@@ -85,6 +88,10 @@ char **plugin_environment(const char *type, char *const *ours)
     for (size_t i = 0; i < FIXED; i++) {
         list[n++] = text;
         text = stpcpy(text, fixed[i]) + 1;
+    }
+    if (socket_folder != NULL) {
+        list[n++] = text;
+        text = stpcpy(stpcpy(text, folder), socket_folder) + 1;
     }
     list[n++] = text;
     text = stpcpy(stpcpy(stpcpy(text, type), "="), type);

@@ -41,6 +41,10 @@ void plugin_external_stop(struct plugin_external *x);
 
 /* Does the plugin say that it offers this gRPC service (without version checks)? */
 bool plugin_external_offers(const struct plugin_external *x, const char *service);
+/* Holds the plugin to the service of its kind, and warns of services that nobody will call. CS_INVALID
+ * `no supported plugin interface found in: [...]`. */
+CS_CHECKED cs_code plugin_external_bind(const struct plugin_external *x, const char *service,
+                                        struct cs_err *e);
 
 /* The config service. CS_UNIMPLEMENTED `no supported configuration interface found` when it is not
  * offered. A configuration that was accepted is given again after a restart. The error is the plugin's
@@ -49,6 +53,9 @@ CS_CHECKED cs_code plugin_external_configure(struct plugin_external *x, struct c
                                              struct cs_err *e);
 CS_CHECKED cs_code plugin_external_validate(struct plugin_external *x, struct cs_slice data,
                                             struct plugin_notes *notes, struct cs_err *e);
+
+/* The name of the config service, as in plugin_external_offers. */
+#define PLUGIN_CONFIG_SERVICE "spire.service.common.config.v1.Config"
 
 /* --- For bridges --- */
 /* How long a call may take when the bridge has no better idea. */

@@ -30,12 +30,14 @@ static size_t split(struct cs_slice line, struct cs_slice parts[PARTS_MAX])
     return n;
 }
 
-/* The line as it may be shown: cut, and with everything unprintable escaped. */
+/* The line as it may be shown: cut, and with everything unprintable escaped, but without quotes. */
 static cs_code unrecognised(struct cs_slice line, struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf shown = {0};
     cs_quote(&shown, cs_slice_of(line.data, line.len < 200 ? line.len : 200));
-    return cs_fail(e, CS_INVALID, "Unrecognized remote plugin message: %s", cs_buf_cstr(&shown));
+    int n = shown.len >= 2 ? (int)shown.len - 2 : 0;
+    return cs_fail(e, CS_INVALID, "Unrecognized remote plugin message: %.*s", n,
+                   n > 0 ? (const char *)shown.data + 1 : "");
 }
 
 static cs_code check_versions(const struct cs_slice *parts, struct cs_err *e)
@@ -79,7 +81,7 @@ cs_code plugin_handshake_parse(struct cs_slice line, struct plugin_handshake *ou
     out->tcp = cs_slice_is(parts[2], "tcp");
     if (!out->tcp && !cs_slice_is(parts[2], "unix"))
         return cs_fail(e, CS_INVALID, "unknown address type: %.*s",
-                       (int)(parts[2].len < 40 ? parts[2].len : 40), (const char *)parts[2].data);
+                       (int)(parts[3].len < 100 ? parts[3].len : 100), (const char *)parts[3].data);
     if (!cs_slice_is(kind, "grpc"))
         return cs_fail(e, CS_INVALID, "unsupported plugin protocol \"%.*s\". Supported: [grpc]",
                        (int)(kind.len < 40 ? kind.len : 40), (const char *)kind.data);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -15,8 +16,9 @@
 
 extern char **environ;
 
-/* Where the child has its program: the first descriptor after the standard ones. */
+/* Where the child has what it needs: the first descriptors after the standard ones. */
 #define PROGRAM_FD 3
+#define REPORT_FD 4
 
 cs_code plugin_checksum_parse(const char *hex, uint8_t out[32], struct cs_err *e)
 {
@@ -37,44 +39,64 @@ static void close_fd(int *fd)
 }
 
 /* Hashes what is open, and tells whether it is a script. */
-static cs_code check_program(int fd, const uint8_t *checksum, bool *script, struct cs_err *e)
+static cs_code hash_program(int fd, const char *path, uint8_t digest[CRYPTO_HASH_MAX], bool *script,
+                            struct cs_err *e)
 {
-    CS_CLEANUP(cs_freep) uint8_t *block = cs_malloc((size_t)64 * 1024);
+    const size_t size = (size_t)64 * 1024;
+    CS_CLEANUP(cs_freep) uint8_t *block = cs_malloc(size);
     CS_AUTO(crypto_hasher) hasher = NULL;
-    uint8_t digest[CRYPTO_HASH_MAX];
     off_t at = 0;
+    ssize_t n;
     if (block == NULL)
         return cs_nomem(e);
     CS_TRY(crypto_hasher_new(CRYPTO_SHA256, &hasher, e));
-    for (;;) {
-        ssize_t n = pread(fd, block, (size_t)64 * 1024, at);
+    while ((n = pread(fd, block, size, at)) != 0) {
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return cs_fail_errno(e, CS_INTERNAL, errno, "failed to read the program");
+            return cs_fail_errno(e, CS_INTERNAL, errno, "error verifying checksum: read %s", path);
         if (at == 0)
             *script = n >= 2 && block[0] == '#' && block[1] == '!';
-        if (n == 0)
-            break;
-        if (checksum == NULL)
-            return CS_OK;
         CS_TRY(crypto_hasher_add(hasher, cs_slice_of(block, (size_t)n), e));
         at += n;
     }
-    CS_TRY(crypto_hasher_end(hasher, digest, e));
-    if (checksum != NULL && memcmp(digest, checksum, 32) != 0)
+    return crypto_hasher_end(hasher, digest, e);
+}
+
+cs_code plugin_program_check(const struct plugin_program *p, int *fd, struct cs_err *e)
+{
+    uint8_t digest[CRYPTO_HASH_MAX];
+    bool script = false;
+    *fd = -1;
+    if (p->checksum == NULL)
+        return CS_OK;
+    CS_CLEANUP(close_fd) int program = open(p->path, O_RDONLY | O_CLOEXEC);
+    if (program < 0)
+        return cs_fail_errno(e, errno == ENOENT ? CS_NOT_FOUND : CS_INTERNAL, errno,
+                             "error verifying checksum: open %s", p->path);
+    CS_TRY(hash_program(program, p->path, digest, &script, e));
+    if (memcmp(digest, p->checksum, 32) != 0)
         return cs_fail(e, CS_INVALID, "checksums did not match");
+    if (!script) {
+        *fd = program;
+        program = -1;
+    }
     return CS_OK;
 }
 
 /* What the child needs; everything is made before the fork. */
 struct child {
     int program, out, err, report;
-    bool script;
+    const char *path; /* run when there is no descriptor */
     char *const *argv;
     char **env;
     pid_t parent;
 };
+
+static int move_up(int fd)
+{
+    return fcntl(fd, F_DUPFD_CLOEXEC, 16);
+}
 
 /* After fork: async-signal-safe calls only, never returns. */
 static void __attribute__((noreturn)) run_child(const struct child *c)
@@ -87,29 +109,41 @@ static void __attribute__((noreturn)) run_child(const struct child *c)
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     /* Duplicates above everything that is replaced below. */
-    int null = open("/dev/null", O_RDONLY);
-    int out = fcntl(c->out, F_DUPFD, 16), err = fcntl(c->err, F_DUPFD, 16);
-    int program = fcntl(c->program, F_DUPFD, 16), report = fcntl(c->report, F_DUPFD, 16);
-    if (null >= 0 && out >= 0 && err >= 0 && program >= 0 && report >= 0 && getppid() == c->parent &&
-        dup2(null, 0) == 0 && dup2(out, 1) == 1 && dup2(err, 2) == 2 &&
-        dup3(program, PROGRAM_FD, c->script ? 0 : O_CLOEXEC) >= 0 &&
-        dup3(report, PROGRAM_FD + 1, O_CLOEXEC) >= 0) {
-        (void)syscall(SYS_close_range, PROGRAM_FD + 2, ~0U, 0);
-        report = PROGRAM_FD + 1;
-        (void)syscall(SYS_execveat, PROGRAM_FD, "", c->argv, c->env, AT_EMPTY_PATH);
+    int null = move_up(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    int out = move_up(c->out), err = move_up(c->err), report = move_up(c->report);
+    int program = c->program >= 0 ? move_up(c->program) : -1;
+    errno = 0;
+    if (null >= 0 && out >= 0 && err >= 0 && report >= 0 && (c->program < 0 || program >= 0) &&
+        getppid() == c->parent && dup2(null, 0) == 0 && dup2(out, 1) == 1 && dup2(err, 2) == 2 &&
+        dup3(report, REPORT_FD, O_CLOEXEC) == REPORT_FD) {
+        if (program < 0) {
+            (void)close(PROGRAM_FD);
+        } else {
+            (void)dup3(program, PROGRAM_FD, O_CLOEXEC);
+        }
+        report = REPORT_FD;
+        (void)syscall(SYS_close_range, REPORT_FD + 1, ~0U, 0);
+        if (program < 0)
+            (void)execve(c->path, c->argv, c->env);
+        else
+            (void)syscall(SYS_execveat, PROGRAM_FD, "", c->argv, c->env, AT_EMPTY_PATH);
     }
     int error = errno;
     (void)!write(report, &error, sizeof error);
     _exit(127);
 }
 
-static cs_code start(const struct child *c, const char *path, int report, pid_t *pid, struct cs_err *e)
+static cs_code start(const struct child *c, int report, pid_t *pid, struct cs_err *e)
 {
     int error = 0;
     ssize_t n;
     *pid = fork();
-    if (*pid < 0)
-        return cs_fail_errno(e, CS_INTERNAL, errno, "fork/exec %s", path);
+    if (*pid < 0) {
+        error = errno;
+        *pid = 0;
+        (void)close(c->report);
+        return cs_fail_errno(e, CS_INTERNAL, error, "fork/exec %s", c->path);
+    }
     if (*pid == 0)
         run_child(c);
     (void)setpgid(*pid, *pid);
@@ -119,9 +153,12 @@ static cs_code start(const struct child *c, const char *path, int report, pid_t 
     while (n < 0 && errno == EINTR);
     if (n == 0)
         return CS_OK;
-    (void)waitpid(*pid, NULL, 0);
+    while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
     *pid = 0;
-    return cs_fail_errno(e, CS_INTERNAL, n == sizeof error ? error : EIO, "fork/exec %s", path);
+    if (n != sizeof error || error == 0)
+        error = EIO;
+    return cs_fail_errno(e, error == ENOENT ? CS_NOT_FOUND : CS_INTERNAL, error, "fork/exec %s", c->path);
 }
 
 static char **make_argv(const struct plugin_program *p)
@@ -149,28 +186,27 @@ static void close_pipes(struct pipes *p)
     }
 }
 
-cs_code plugin_spawn(const struct plugin_program *p, struct plugin_process *out, struct cs_err *e)
+cs_code plugin_spawn(const struct plugin_program *p, int fd, struct plugin_process *out, struct cs_err *e)
 {
-    CS_CLEANUP(close_pipes) struct pipes pipes = {-1, {-1, -1}, {-1, -1}, {-1, -1}};
+    CS_CLEANUP(close_pipes) struct pipes pipes = {fd, {-1, -1}, {-1, -1}, {-1, -1}};
     CS_CLEANUP(cs_freep) char **argv = make_argv(p);
-    CS_CLEANUP(cs_freep) char **env = plugin_environment(p->type, environ);
-    struct child c = {.argv = argv, .env = env, .parent = getpid()};
+    CS_CLEANUP(cs_freep) char **env = plugin_environment(p->type, p->socket_folder, environ);
     *out = (struct plugin_process){.out = -1, .err = -1};
     if (argv == NULL || env == NULL)
         return cs_nomem(e);
-    pipes.program = open(p->path, O_RDONLY | O_CLOEXEC);
-    if (pipes.program < 0)
-        return cs_fail_errno(e, errno == ENOENT ? CS_NOT_FOUND : CS_INTERNAL, errno, "fork/exec %s", p->path);
-    CS_TRY(check_program(pipes.program, p->checksum, &c.script, e));
     if (pipe2(pipes.out, O_CLOEXEC) != 0 || pipe2(pipes.err, O_CLOEXEC) != 0 ||
         pipe2(pipes.report, O_CLOEXEC) != 0)
         return cs_fail_errno(e, CS_INTERNAL, errno, "failed to make pipes");
-    c.program = pipes.program;
-    c.out = pipes.out[1];
-    c.err = pipes.err[1];
-    c.report = pipes.report[1];
-    pipes.report[1] = -1; /* closed by start */
-    CS_TRY(start(&c, p->path, pipes.report[0], &out->pid, e));
+    const struct child c = {.program = fd,
+                            .out = pipes.out[1],
+                            .err = pipes.err[1],
+                            .report = pipes.report[1],
+                            .path = p->path,
+                            .argv = argv,
+                            .env = env,
+                            .parent = getpid()};
+    pipes.report[1] = -1; /* start closes it */
+    CS_TRY(start(&c, pipes.report[0], &out->pid, e));
     (void)fcntl(pipes.out[0], F_SETFL, O_NONBLOCK);
     (void)fcntl(pipes.err[0], F_SETFL, O_NONBLOCK);
     out->out = pipes.out[0];
@@ -179,14 +215,31 @@ cs_code plugin_spawn(const struct plugin_program *p, struct plugin_process *out,
     return CS_OK;
 }
 
-void plugin_process_end(struct plugin_process *p)
+int plugin_process_end(struct plugin_process *p)
 {
+    int status = 0;
     if (p->pid > 0) {
         (void)kill(-p->pid, SIGKILL);
-        while (waitpid(p->pid, NULL, 0) < 0 && errno == EINTR)
+        while (waitpid(p->pid, &status, 0) < 0 && errno == EINTR)
             continue;
     }
     p->pid = 0;
     close_fd(&p->out);
     close_fd(&p->err);
+    return status;
+}
+
+/* Go's names of signals are the system's in lower case. */
+void plugin_status_text(int status, char out[64])
+{
+    if (!WIFSIGNALED(status)) {
+        snprintf(out, 64, "exit status %d", WEXITSTATUS(status));
+        return;
+    }
+    const char *name = sigdescr_np(WTERMSIG(status));
+    snprintf(out, 64, "signal: %s%s", name != NULL ? name : "unknown",
+             WCOREDUMP(status) ? " (core dumped)" : "");
+    for (char *c = out; *c != '\0'; c++)
+        if (*c >= 'A' && *c <= 'Z')
+            *c = (char)(*c - 'A' + 'a');
 }

@@ -23,12 +23,26 @@ void rpc_cond_init(pthread_cond_t *cond)
     pthread_condattr_destroy(&attr);
 }
 
-bool rpc_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t mono_ns)
+static bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t mono_ns)
 {
     if (mono_ns == INT64_MAX)
         return pthread_cond_wait(cond, lock) == 0;
     struct timespec ts = {.tv_sec = mono_ns / CS_NS_PER_S, .tv_nsec = mono_ns % CS_NS_PER_S};
     return pthread_cond_timedwait(cond, lock, &ts) != ETIMEDOUT;
+}
+
+cs_code rpc_client_wait(struct rpc_client *c, pthread_cond_t *cond, int64_t mono_ns)
+{
+    while (c->cfg.stopped != NULL) {
+        int64_t poll = cs_mono_ns(&cs_clock_system) + RPC_CLIENT_STOP_POLL_NS;
+        if (poll >= mono_ns)
+            break;
+        if (wait_until(cond, &c->lock, poll))
+            return CS_OK;
+        if (c->cfg.stopped(c->cfg.arg))
+            return CS_CANCELLED;
+    }
+    return wait_until(cond, &c->lock, mono_ns) ? CS_OK : CS_DEADLINE;
 }
 
 void rpc_link_ref(struct rpc_link *k)
@@ -112,15 +126,16 @@ static cs_code establish(struct rpc_client *c, struct rpc_link *k, int64_t until
         rpc_link_unref(k);
         return cs_fail(e, CS_UNAVAILABLE, "the event loop has ended");
     }
-    cs_code code = CS_OK;
-    bool in_time = true;
+    cs_code code = CS_OK, waited = CS_OK;
     pthread_mutex_lock(&c->lock);
-    while (!k->ready && !k->dead && !c->closing && in_time)
-        in_time = rpc_wait_until(&c->changed, &c->lock, until);
+    while (!k->ready && !k->dead && !c->closing && waited == CS_OK)
+        waited = rpc_client_wait(c, &c->changed, until);
     if (k->dead) {
         code = cs_fail(e, CS_UNAVAILABLE, "connection error: desc = \"%s\"", k->why.text);
     } else if (c->closing) {
         code = cs_fail(e, CS_CANCELLED, "grpc: the client connection is closing");
+    } else if (!k->ready && waited == CS_CANCELLED) {
+        code = cs_fail(e, CS_CANCELLED, "context canceled");
     } else if (!k->ready) {
         code = cs_fail(e, CS_UNAVAILABLE,
                        "connection error: desc = \"transport: authentication handshake failed: context "
@@ -184,9 +199,10 @@ cs_code rpc_client_link(struct rpc_client *c, int64_t deadline, struct rpc_link 
         } else if (c->failures != failures) {
             code = cs_fail(e, c->last_failure.code, "%s", c->last_failure.text);
         } else if (c->dialing) {
-            if (!rpc_wait_until(&c->changed, &c->lock, deadline))
-                code = cs_fail(e, CS_DEADLINE,
-                               "context deadline exceeded while waiting for connections to become ready");
+            code = rpc_client_wait(c, &c->changed, deadline);
+            if (code != CS_OK)
+                (void)cs_fail(e, code, "%s while waiting for connections to become ready",
+                              code == CS_DEADLINE ? "context deadline exceeded" : "context canceled");
         } else if (++dials > MAX_DIALS) {
             code =
                 cs_fail(e, CS_UNAVAILABLE, "connection error: desc = \"the server closes every connection\"");

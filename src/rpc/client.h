@@ -25,6 +25,9 @@ struct rpc_client_config {
     size_t max_message;        /* received; 0: RPC_MAX_MESSAGE */
     int64_t keepalive_ns;      /* 0: none */
     int64_t keepalive_wait_ns; /* for the answer to a ping; 0: 20 s */
+    /* Asked a few times a second by calls that have to wait; true: they end with CS_CANCELLED. Any thread,
+     * must not block. NULL: nobody is asked. */
+    bool (*stopped)(void *arg);
 };
 struct rpc_metadata {
     const char *key, *value;
@@ -63,6 +66,12 @@ CS_CHECKED cs_code rpc_stream_close_send(struct rpc_stream *s, struct cs_err *e)
  * limit but the call's deadline; when it passes: CS_DEADLINE and the stream stays usable. */
 CS_CHECKED cs_code rpc_stream_recv(struct rpc_stream *s, struct cs_buf *msg, bool *end, int64_t wait_ns,
                                    struct rpc_result *result, struct cs_err *e);
+/* For streams that no thread waits for: `ready` is called on the loop's thread whenever rpc_stream_recv may
+ * have something to say (a message, the end), and once soon after this call; take it all with wait_ns 0.
+ * Once, before the first rpc_stream_recv. The stream must then be freed on the loop's thread. CS_UNAVAILABLE
+ * when the loop has ended. */
+CS_CHECKED cs_code rpc_stream_on_ready(struct rpc_stream *s, void (*ready)(void *arg), void *arg,
+                                       struct cs_err *e);
 /* Any thread: makes a blocked send or recv return CS_CANCELLED. */
 void rpc_stream_cancel(struct rpc_stream *s);
 void rpc_stream_free(struct rpc_stream *s); /* cancels when still open */

@@ -22,6 +22,7 @@
 #define RPC_CLIENT_HEADER_LIST (64u * 1024) /* bytes of headers and trailers taken per stream */
 #define RPC_CLIENT_PING_WAIT_NS (20 * CS_NS_PER_S)
 #define RPC_CLIENT_CONNECT_NS (20 * CS_NS_PER_S)
+#define RPC_CLIENT_STOP_POLL_NS (200 * CS_NS_PER_MS) /* between two questions to cfg.stopped */
 
 struct rpc_link;
 
@@ -92,6 +93,8 @@ struct rpc_stream {
     bool out_closed, cancel, poked;  /* [lock] */
     bool done, unprocessed;          /* [lock] */
     struct cs_err status;            /* [lock] valid when done */
+    void (*ready)(void *arg);        /* [lock] called on the loop, nobody waits in a thread */
+    void *ready_arg;                 /* [lock] */
     struct rpc_detail detail;        /* [lock] */
 
     struct rpc_stream *next, **prev;                       /* [loop] the link's list */
@@ -113,8 +116,9 @@ void rpc_client_leave(struct rpc_client *c);
 /* Run fn on the loop, counted in `live`: fn ends with rpc_client_unpin. */
 CS_CHECKED bool rpc_client_post(struct rpc_client *c, void (*fn)(void *), void *arg);
 void rpc_client_unpin(struct rpc_client *c);
-/* pthread_cond_timedwait on the monotonic clock; false: the time is over. */
-bool rpc_wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t mono_ns);
+/* pthread_cond_timedwait on the client's lock and the monotonic clock. CS_DEADLINE: the time is over;
+ * CS_CANCELLED: the client's owner wants nobody to wait any more. */
+CS_CHECKED cs_code rpc_client_wait(struct rpc_client *c, pthread_cond_t *cond, int64_t mono_ns);
 void rpc_cond_init(pthread_cond_t *cond);
 
 /* client_dial.c: in the caller's thread */

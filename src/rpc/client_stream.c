@@ -112,6 +112,17 @@ static struct rpc_stream *stream_new(struct rpc_client *c, const char *path, con
 
 /* --- On the loop --- */
 
+/* Freeing the stream inside is fine: who calls this holds a reference. */
+static void call_ready(struct rpc_stream *s)
+{
+    pthread_mutex_lock(&s->client->lock);
+    void (*ready)(void *arg) = s->ready;
+    void *arg = s->ready_arg;
+    pthread_mutex_unlock(&s->client->lock);
+    if (ready != NULL)
+        ready(arg);
+}
+
 void rpc_stream_end(struct rpc_stream *s, cs_code code, const char *text, const struct rpc_detail *d,
                     bool unprocessed)
 {
@@ -125,6 +136,7 @@ void rpc_stream_end(struct rpc_stream *s, cs_code code, const char *text, const 
         pthread_cond_broadcast(&s->cond);
     }
     pthread_mutex_unlock(&s->client->lock);
+    call_ready(s);
 }
 
 static nghttp2_nv nv_of(const char *name, const char *value, size_t len)
@@ -320,6 +332,7 @@ void rpc_stream_data_in(struct rpc_stream *s, struct cs_slice data)
                 pthread_cond_broadcast(&s->cond);
             pthread_mutex_unlock(&s->client->lock);
             cs_buf_free(&msg);
+            call_ready(s);
         }
         if (code != CS_OK) {
             rpc_stream_end(s, code, e.text, NULL, false);
@@ -351,22 +364,25 @@ static bool poke_locked(struct rpc_stream *s)
     return false;
 }
 
-static cs_code expired_locked(struct rpc_stream *s, struct cs_err *e)
+/* The call's time is over (CS_DEADLINE), or nobody is to wait any more (CS_CANCELLED). */
+static cs_code give_up_locked(struct rpc_stream *s, cs_code why, struct cs_err *e)
 {
+    const char *text = why == CS_DEADLINE ? "context deadline exceeded" : "context canceled";
     s->cancel = true;
     if (!s->done) {
         s->done = true;
-        (void)cs_fail(&s->status, CS_DEADLINE, "context deadline exceeded");
+        (void)cs_fail(&s->status, why, "%s", text);
     }
     (void)!poke_locked(s);
-    return cs_fail(e, CS_DEADLINE, "context deadline exceeded");
+    return cs_fail(e, why, "%s", text);
 }
 
 static cs_code send_locked(struct rpc_stream *s, struct cs_slice msg, struct cs_err *e)
 {
     while (s->out_bytes > RPC_CLIENT_SEND_QUEUE && !s->done && !s->cancel) {
-        if (!rpc_wait_until(&s->cond, &s->client->lock, s->deadline))
-            return expired_locked(s, e);
+        cs_code waited = rpc_client_wait(s->client, &s->cond, s->deadline);
+        if (waited != CS_OK)
+            return give_up_locked(s, waited, e);
     }
     if (s->done)
         return cs_fail(e, s->status.code != CS_OK ? s->status.code : CS_CANCELLED, "%s",
@@ -401,12 +417,13 @@ static cs_code recv_locked(struct rpc_stream *s, struct cs_buf *msg, bool *end, 
 {
     while (s->in.first == NULL && !s->done && !s->cancel) {
         int64_t limit = until < s->deadline ? until : s->deadline;
-        if (rpc_wait_until(&s->cond, &s->client->lock, limit))
+        cs_code waited = rpc_client_wait(s->client, &s->cond, limit);
+        if (waited == CS_OK)
             continue;
         if (s->in.first != NULL || s->done)
             break;
-        if (limit == s->deadline)
-            return expired_locked(s, e);
+        if (waited == CS_CANCELLED || limit == s->deadline)
+            return give_up_locked(s, waited, e);
         return cs_fail(e, CS_DEADLINE, "no message in time");
     }
     if (s->cancel && !s->done)
@@ -504,6 +521,28 @@ cs_code rpc_stream_recv(struct rpc_stream *s, struct cs_buf *msg, bool *end, int
     return code;
 }
 
+static void on_first_ready(void *arg)
+{
+    struct rpc_stream *s = arg;
+    struct rpc_client *c = s->client;
+    call_ready(s);
+    rpc_stream_unref(s);
+    rpc_client_unpin(c);
+}
+
+cs_code rpc_stream_on_ready(struct rpc_stream *s, void (*ready)(void *arg), void *arg, struct cs_err *e)
+{
+    pthread_mutex_lock(&s->client->lock);
+    s->ready = ready;
+    s->ready_arg = arg;
+    pthread_mutex_unlock(&s->client->lock);
+    rpc_stream_ref(s);
+    if (rpc_client_post(s->client, on_first_ready, s))
+        return CS_OK;
+    rpc_stream_unref(s);
+    return cs_fail(e, CS_UNAVAILABLE, "the event loop has ended");
+}
+
 void rpc_stream_cancel(struct rpc_stream *s)
 {
     pthread_mutex_lock(&s->client->lock);
@@ -522,6 +561,7 @@ void rpc_stream_free(struct rpc_stream *s)
     if (s == NULL)
         return;
     pthread_mutex_lock(&s->client->lock);
+    s->ready = NULL;
     if (!s->done) {
         s->cancel = true;
         s->done = true;
@@ -564,8 +604,9 @@ static cs_code unary_once(struct rpc_client *c, const char *path, struct cs_slic
     if (code == CS_OK && !poke_locked(s))
         code = cs_fail(e, CS_UNAVAILABLE, "the event loop has ended");
     while (code == CS_OK && !s->done) {
-        if (!rpc_wait_until(&s->cond, &c->lock, deadline) && !s->done)
-            code = expired_locked(s, e);
+        cs_code waited = rpc_client_wait(c, &s->cond, deadline);
+        if (waited != CS_OK && !s->done)
+            code = give_up_locked(s, waited, e);
     }
     if (code == CS_OK)
         code = unary_result_locked(s, response, result, e);

@@ -209,11 +209,12 @@ static void plugins_not_built_yet(void **state)
 {
     (void)state;
     refused("NodeAttestor \"k8s_psat\" {}", "plugin NodeAttestor \"k8s_psat\" is not supported yet");
-    refused("KeyManager \"x\" { plugin_cmd = \"/x\" }",
-            "KeyManager \"x\": external plugins are not supported yet");
     CS_AUTO(server_config)
     c = server(SERVER_MINIMAL "}\nplugins { NodeAttestor \"k8s_psat\" { enabled = false } }", NULL);
     assert_int_equal(c->plugins.len, 1);
+    CS_AUTO(server_config)
+    d = server(SERVER_MINIMAL "}\nplugins { NodeAttestor \"k8s_psat\" { plugin_cmd = \"/x\" } }", NULL);
+    assert_string_equal(d->plugins.at[0].cmd, "/x");
 }
 
 static void agent_defaults_and_flags(void **state)

@@ -129,7 +129,7 @@ static void says_what_is_wrong(void **state)
          "failed to load plugin \"two\": no built-in plugin \"two\" for type \"Exact\""},
         {{{.type = "Exact", .name = "one", .cmd = "/bin/x"}},
          1,
-         "failed to load plugin \"one\": external plugins are not supported yet"},
+         "failed to load plugin \"one\": external plugins of type \"Exact\" are not supported yet"},
         {{{.type = "Exact", .name = "one", .cmd = "", .data = {(const uint8_t *)"bad", 3}}},
          1,
          "failed to configure plugin \"one\": rpc error: code = InvalidArgument desc = no good"},
