@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The agent's built-in plugins: one array per kind. A new one is its file and a line here.
+ * The agent's built-in plugins: one array per kind. A new one is its file and a line here. And how external
+ * ones of each kind are called.
  */
 #include "plugin/plugin.h"
 
@@ -8,6 +9,11 @@ extern const struct plugin_builtin plugin_agent_keymanager_disk;
 extern const struct plugin_builtin plugin_keymanager_memory;
 extern const struct plugin_builtin plugin_agent_nodeattestor_join_token;
 extern const struct plugin_builtin plugin_workloadattestor_unix;
+
+extern const struct plugin_bridge plugin_bridge_agent_keymanager;
+extern const struct plugin_bridge plugin_bridge_agent_nodeattestor;
+extern const struct plugin_bridge plugin_bridge_svidstore;
+extern const struct plugin_bridge plugin_bridge_workloadattestor;
 
 static const struct plugin_builtin *const keymanagers[] = {
     &plugin_agent_keymanager_disk,
@@ -24,9 +30,20 @@ static const struct plugin_builtin *const workloadattestors[] = {
 
 /* Bounds as SPIRE's agent has them (pkg/agent/catalog). */
 const struct plugin_kind plugin_agent_kinds[] = {
-    {.type = PLUGIN_TYPE_KEYMANAGER, .min = 1, .max = 1, LIST(keymanagers)},
-    {.type = PLUGIN_TYPE_NODEATTESTOR, .min = 1, .max = 1, LIST(nodeattestors)},
-    {.type = PLUGIN_TYPE_SVIDSTORE},
-    {.type = PLUGIN_TYPE_WORKLOADATTESTOR, .min = 1, LIST(workloadattestors)},
+    {.type = PLUGIN_TYPE_KEYMANAGER,
+     .bridge = &plugin_bridge_agent_keymanager,
+     .min = 1,
+     .max = 1,
+     LIST(keymanagers)},
+    {.type = PLUGIN_TYPE_NODEATTESTOR,
+     .bridge = &plugin_bridge_agent_nodeattestor,
+     .min = 1,
+     .max = 1,
+     LIST(nodeattestors)},
+    {.type = PLUGIN_TYPE_SVIDSTORE, .bridge = &plugin_bridge_svidstore},
+    {.type = PLUGIN_TYPE_WORKLOADATTESTOR,
+     .bridge = &plugin_bridge_workloadattestor,
+     .min = 1,
+     LIST(workloadattestors)},
 };
 const size_t plugin_agent_kind_count = sizeof plugin_agent_kinds / sizeof plugin_agent_kinds[0];

@@ -160,6 +160,12 @@ cs_code catalog_load(const struct catalog_config *cfg, struct catalog **out, str
     return CS_OK;
 }
 
+void catalog_stop(struct catalog *c)
+{
+    if (c->runner != NULL)
+        plugin_runner_stop(c->runner);
+}
+
 void catalog_free(struct catalog *c)
 {
     if (c == NULL)

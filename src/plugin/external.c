@@ -21,7 +21,8 @@
 bool plugin_external_stopped(const struct plugin_external *x)
 {
     const struct crypto_stop *stop = x->env->stop;
-    return atomic_load(&x->ending) || (stop != NULL && stop->asked(stop->arg));
+    return atomic_load(&x->ending) || atomic_load(&x->r->stopping) ||
+           (stop != NULL && stop->asked(stop->arg));
 }
 
 const char *plugin_external_name(const struct plugin_external *x)

@@ -46,11 +46,15 @@ static cs_code use(struct plugin_external *x, struct plugin_run **out, struct cs
 {
     cs_code rc = CS_OK;
     pthread_mutex_lock(&x->lock);
-    *out = x->run;
-    if (x->run != NULL)
-        plugin_run_use(x->run);
-    else
+    *out = NULL;
+    if (plugin_external_stopped(x)) {
+        rc = cs_fail(e, CS_CANCELLED, "context canceled");
+    } else if (x->run == NULL) {
         rc = cs_fail(e, CS_UNAVAILABLE, "plugin is not running: %s", x->why);
+    } else {
+        *out = x->run;
+        plugin_run_use(x->run);
+    }
     pthread_mutex_unlock(&x->lock);
     return rc;
 }

@@ -47,7 +47,8 @@ struct plugin_runner {
     struct rpc_server *server;
     pthread_mutex_t lock;
     struct plugin_external *plugins; /* under lock */
-    _Atomic unsigned runs;           /* counts them, for the names of their folders */
+    atomic_bool stopping;
+    _Atomic unsigned runs; /* counts them, for the names of their folders */
 };
 
 /* One start of the program. */

@@ -112,6 +112,12 @@ cs_code plugin_runner_new(struct cs_log log, const struct cs_clock *clock, struc
     return rc;
 }
 
+/* Who waits looks a few times a second. */
+void plugin_runner_stop(struct plugin_runner *r)
+{
+    atomic_store(&r->stopping, true);
+}
+
 void plugin_runner_free(struct plugin_runner *r)
 {
     if (r == NULL)

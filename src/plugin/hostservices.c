@@ -4,11 +4,10 @@
  * on a Unix socket for all of them, whose address they are told through go-plugin's broker. The socket gives
  * away the server's identity, key and all, so who connects must belong to a plugin that we started.
  */
-#include "base/text.h"
+#include "plugin/bridge/convert.h"
 #include "plugin/external_internal.h"
 #include "proto/proto.h"
 #include "rpc/server.h"
-#include "spiffe/bundle.h"
 
 #include "google/protobuf/empty.pb-c.h"
 #include "sdk_host_agentstore.pb-c.h"
@@ -116,41 +115,13 @@ static ProtobufCBinaryData bytes_of(struct cs_slice s)
     return (ProtobufCBinaryData){.len = s.len, .data = (uint8_t *)s.data};
 }
 
-static cs_code write_authorities(struct cs_arena *a, const struct spiffe_bundle *b, Sdktypes__Bundle *out,
-                                 struct cs_err *e)
-{
-    Sdktypes__X509Certificate *certs = cs_arena_alloc(a, (b->x509_count + 1) * sizeof *certs);
-    Sdktypes__JWTKey *keys = cs_arena_alloc(a, (b->jwt_count + 1) * sizeof *keys);
-    out->x509_authorities = cs_arena_alloc(a, (b->x509_count + 1) * sizeof *out->x509_authorities);
-    out->jwt_authorities = cs_arena_alloc(a, (b->jwt_count + 1) * sizeof *out->jwt_authorities);
-    if (certs == NULL || keys == NULL || out->x509_authorities == NULL || out->jwt_authorities == NULL)
-        return cs_nomem(e);
-    for (size_t i = 0; i < b->x509_count; i++) {
-        sdktypes__x509_certificate__init(&certs[i]);
-        certs[i].asn1 = bytes_of(b->x509[i].cert->der);
-        certs[i].tainted = b->x509[i].tainted;
-        out->x509_authorities[out->n_x509_authorities++] = &certs[i];
-    }
-    for (size_t i = 0; i < b->jwt_count; i++) {
-        sdktypes__jwtkey__init(&keys[i]);
-        keys[i].public_key = bytes_of(b->jwt[i].spki);
-        keys[i].key_id = (char *)b->jwt[i].kid;
-        keys[i].expires_at = b->jwt[i].expires_at;
-        keys[i].tainted = b->jwt[i].tainted;
-        out->jwt_authorities[out->n_jwt_authorities++] = &keys[i];
-    }
-    return CS_OK;
-}
-
 static cs_code write_identity(struct cs_arena *a, const struct plugin_identity *id, struct cs_buf *response,
                               struct cs_err *e)
 {
     Identityproviderv1__FetchX509IdentityResponse resp =
         IDENTITYPROVIDERV1__FETCH_X509_IDENTITY_RESPONSE__INIT;
     Identityproviderv1__X509Identity identity = IDENTITYPROVIDERV1__X509_IDENTITY__INIT;
-    Sdktypes__Bundle bundle = SDKTYPES__BUNDLE__INIT;
     resp.identity = &identity;
-    resp.bundle = &bundle;
     identity.n_cert_chain = id->chain_count;
     identity.cert_chain = cs_arena_alloc(a, (id->chain_count + 1) * sizeof *identity.cert_chain);
     if (identity.cert_chain == NULL)
@@ -158,10 +129,7 @@ static cs_code write_identity(struct cs_arena *a, const struct plugin_identity *
     for (size_t i = 0; i < id->chain_count; i++)
         identity.cert_chain[i] = bytes_of(cs_buf_slice(&id->chain[i]));
     identity.private_key = bytes_of(cs_buf_slice(&id->key));
-    bundle.trust_domain = (char *)id->bundle->trust_domain;
-    bundle.refresh_hint = id->bundle->refresh_hint;
-    bundle.sequence_number = id->bundle->sequence_number;
-    CS_TRY(write_authorities(a, id->bundle, &bundle, e));
+    CS_TRY(convert_plugin_bundle(a, id->bundle, &resp.bundle, e));
     return proto_pack(&resp.base, response, e);
 }
 

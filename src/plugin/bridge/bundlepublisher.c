@@ -17,7 +17,7 @@ static cs_code publish(void *self, const struct spiffe_bundle *bundle, struct cs
     if (a == NULL)
         return cs_nomem(e);
     Bundlepublisherv1__PublishBundleRequest request = BUNDLEPUBLISHERV1__PUBLISH_BUNDLE_REQUEST__INIT;
-    CS_TRY(convert_bundle(a, bundle, &request.bundle, e));
+    CS_TRY(convert_plugin_bundle(a, bundle, &request.bundle, e));
     Bundlepublisherv1__PublishBundleResponse *answer;
     return bridge_call(self, "/" SERVICE "/PublishBundle", &request.base,
                        &bundlepublisherv1__publish_bundle_response__descriptor, a, &answer, 0, e);

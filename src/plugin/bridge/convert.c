@@ -68,8 +68,8 @@ static cs_code wit_authorities(struct cs_arena *a, const struct spiffe_bundle *i
     return CS_OK;
 }
 
-cs_code convert_bundle(struct cs_arena *a, const struct spiffe_bundle *bundle, Sdktypes__Bundle **out,
-                       struct cs_err *e)
+cs_code convert_plugin_bundle(struct cs_arena *a, const struct spiffe_bundle *bundle, Sdktypes__Bundle **out,
+                              struct cs_err *e)
 {
     Sdktypes__Bundle *b = cs_arena_alloc(a, sizeof *b);
     *out = NULL;

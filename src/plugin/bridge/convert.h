@@ -12,8 +12,8 @@
 #include "sdk_types.pb-c.h"
 
 /* Everything in the bundle; the message lives in the arena and views the bundle. */
-CS_CHECKED cs_code convert_bundle(struct cs_arena *a, const struct spiffe_bundle *bundle,
-                                  Sdktypes__Bundle **out, struct cs_err *e);
+CS_CHECKED cs_code convert_plugin_bundle(struct cs_arena *a, const struct spiffe_bundle *bundle,
+                                         Sdktypes__Bundle **out, struct cs_err *e);
 
 /* Check a certificate of a plugin. CS_INVALID `missing X.509 certificate data`,
  * `failed to parse X.509 certificate data: ...`. */

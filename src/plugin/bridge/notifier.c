@@ -17,7 +17,7 @@ static cs_code bundle_updated(void *self, const struct spiffe_bundle *bundle, st
     if (a == NULL)
         return cs_nomem(e);
     Notifierv1__BundleUpdated event = NOTIFIERV1__BUNDLE_UPDATED__INIT;
-    CS_TRY(convert_bundle(a, bundle, &event.bundle, e));
+    CS_TRY(convert_plugin_bundle(a, bundle, &event.bundle, e));
     Notifierv1__NotifyRequest request = NOTIFIERV1__NOTIFY_REQUEST__INIT;
     request.event_case = NOTIFIERV1__NOTIFY_REQUEST__EVENT_BUNDLE_UPDATED;
     request.bundle_updated = &event;
@@ -32,7 +32,7 @@ static cs_code bundle_loaded(void *self, const struct spiffe_bundle *bundle, str
     if (a == NULL)
         return cs_nomem(e);
     Notifierv1__BundleLoaded event = NOTIFIERV1__BUNDLE_LOADED__INIT;
-    CS_TRY(convert_bundle(a, bundle, &event.bundle, e));
+    CS_TRY(convert_plugin_bundle(a, bundle, &event.bundle, e));
     Notifierv1__NotifyAndAdviseRequest request = NOTIFIERV1__NOTIFY_AND_ADVISE_REQUEST__INIT;
     request.event_case = NOTIFIERV1__NOTIFY_AND_ADVISE_REQUEST__EVENT_BUNDLE_LOADED;
     request.bundle_loaded = &event;
