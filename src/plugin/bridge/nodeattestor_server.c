@@ -12,8 +12,6 @@
 #define SERVICE "spire.plugin.server.nodeattestor.v1.NodeAttestor"
 /* Plugins ask clouds about the node; an answer to an agent that waits longer is worth nothing. */
 #define STEP_NS PLUGIN_EXTERNAL_DEADLINE_NS
-/* What a node may have. SPIRE takes any number. */
-#define SELECTORS_MAX 4096
 
 struct session {
     struct plugin_stream *stream;
@@ -37,9 +35,6 @@ static cs_code take_attributes(const struct bridge *b, const Snodeattestorv1__Ag
 {
     if (in->spiffe_id[0] == '\0')
         return bridge_fail(b, e, CS_INTERNAL, "plugin response missing agent ID");
-    if (in->n_selector_values > SELECTORS_MAX)
-        return bridge_fail(b, e, CS_INTERNAL, "plugin response has %zu selectors; at most %d are taken",
-                           in->n_selector_values, SELECTORS_MAX);
     *step = (struct nodeattestor_step){
         .done = true,
         .agent_id = in->spiffe_id,

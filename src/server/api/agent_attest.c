@@ -315,6 +315,22 @@ static struct cs_slice proven_key(struct cs_slice der)
     return csr.spki;
 }
 
+/* "server.example.org" of an :authority "server.example.org:8081"; "" when it has no port (SPIRE's
+ * getOriginalHost). */
+static const char *host_of(struct cs_arena *a, struct cs_slice authority)
+{
+    char *text = cs_arena_strndup(a, (const char *)authority.data, authority.len);
+    char *colon = text != NULL ? strrchr(text, ':') : NULL;
+    if (colon == NULL)
+        return "";
+    *colon = '\0';
+    if (text[0] == '[' && colon > text + 1 && colon[-1] == ']') {
+        colon[-1] = '\0';
+        return text + 1;
+    }
+    return strchr(text, ':') == NULL ? text : "";
+}
+
 static cs_code start_attestor(struct rpc_call *call, struct attest *s, struct cs_slice payload,
                               struct cs_err *e)
 {
@@ -328,6 +344,7 @@ static cs_code start_attestor(struct rpc_call *call, struct attest *s, struct cs
         .payload = payload,
         .spki = proven_key(s->csr),
         .client_ip = rpc_conn_ip(rpc_call_conn(call)),
+        .host = host_of(c->arena, rpc_call_metadata(call, ":authority")),
     };
     cs_code code = attestation_start(c->api->attestors, plugin, call, &request, on_step, &s->attestation, e);
     return code == CS_OK ? CS_OK : refused(c, e);

@@ -26,7 +26,8 @@ struct attestation {
     struct rpc_call *call; /* referenced while a step is under way */
     attestation_done_fn *done;
     struct cs_buf message, spki; /* of the step under way */
-    char client_ip[64];
+    char client_ip[64], host[256];
+    struct crypto_stop gone;
     bool first; /* the step under way is `start` */
 
     /* the thread's while a step is under way, the executor's otherwise */
@@ -61,13 +62,28 @@ static void run_step(struct attestation *t)
 {
     void *self = t->gate->plugin->self;
     const struct nodeattestor_request request = {
-        .payload = cs_buf_slice(&t->message), .spki = cs_buf_slice(&t->spki), .client_ip = t->client_ip};
+        .payload = cs_buf_slice(&t->message),
+        .spki = cs_buf_slice(&t->spki),
+        .client_ip = t->client_ip,
+        .host = t->host,
+        .gone = &t->gone,
+    };
     t->step = (struct nodeattestor_step){0};
     t->err = (struct cs_err){0};
     if (t->first)
         t->code = ops_of(t)->start(self, &request, &t->session, &t->step, &t->err);
     else
         t->code = ops_of(t)->respond(self, t->session, request.payload, &t->step, &t->err);
+}
+
+/* Asked on the pool's thread by attestors that wait. */
+static bool is_gone(void *arg)
+{
+    struct attestation *t = arg;
+    pthread_mutex_lock(&t->lock);
+    bool gone = t->ended;
+    pthread_mutex_unlock(&t->lock);
+    return gone;
 }
 
 /* The pool's thread. */
@@ -130,9 +146,12 @@ cs_code attestation_start(struct api_attestors *a, const struct catalog_plugin *
     t->call = call;
     t->done = done;
     t->first = true;
+    t->gone = (struct crypto_stop){.asked = is_gone, .arg = t};
     cs_buf_add_slice(&t->message, request->payload);
     cs_buf_add_slice(&t->spki, request->spki);
     memcpy(t->client_ip, request->client_ip, strnlen(request->client_ip, sizeof t->client_ip - 1));
+    if (request->host != NULL)
+        memcpy(t->host, request->host, strnlen(request->host, sizeof t->host - 1));
     bool copied = cs_buf_ok(&t->message) && cs_buf_ok(&t->spki);
     cs_code rc = copied ? begin(t, e) : cs_nomem(e);
     if (rc != CS_OK) {

@@ -26,7 +26,8 @@ struct attestation;
 typedef void attestation_done_fn(struct rpc_call *call, void *service, void *state);
 
 /* Begin a step; `done` is called on the call's executor when it is over, unless the call is. CS_EXHAUSTED
- * `nodeattestor(x): too many attestations are under way`. Everything is copied. */
+ * `nodeattestor(x): too many attestations are under way`. Everything is copied; the
+ * plugin is told that the agent has gone by attestation_end. */
 CS_CHECKED cs_code attestation_start(struct api_attestors *a, const struct catalog_plugin *plugin,
                                      struct rpc_call *call, const struct nodeattestor_request *request,
                                      attestation_done_fn *done, struct attestation **out, struct cs_err *e);

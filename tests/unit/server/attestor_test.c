@@ -14,6 +14,7 @@ struct fake {
     bool hold;
     unsigned inside, sessions, ended;
     char last[64];
+    const struct crypto_stop *gone; /* of the last step */
     cs_code answer;
 };
 static struct fake one, two;
@@ -43,9 +44,10 @@ static cs_code start(void *self, const struct nodeattestor_request *r, void **se
 {
     struct fake *f = self;
     char message[64];
-    snprintf(message, sizeof message, "%.*s/%.*s/%s", (int)r->payload.len, (const char *)r->payload.data,
-             (int)r->spki.len, (const char *)r->spki.data, r->client_ip);
+    snprintf(message, sizeof message, "%.*s/%.*s/%s/%s", (int)r->payload.len, (const char *)r->payload.data,
+             (int)r->spki.len, (const char *)r->spki.data, r->client_ip, r->host);
     pthread_mutex_lock(&f->lock);
+    f->gone = r->gone;
     f->sessions++;
     pthread_mutex_unlock(&f->lock);
     *session = f;
@@ -204,8 +206,10 @@ static int teardown(void **state)
 
 static cs_code begin(struct attestors *w, const char *name, struct node *n, struct cs_err *e)
 {
-    const struct nodeattestor_request r = {
-        .payload = cs_slice_str("payload"), .spki = cs_slice_str("key"), .client_ip = "192.0.2.1"};
+    const struct nodeattestor_request r = {.payload = cs_slice_str("payload"),
+                                           .spki = cs_slice_str("key"),
+                                           .client_ip = "192.0.2.1",
+                                           .host = "server.test"};
     return attestation_start(w->a, api_attestors_find(w->a, name), &n->rpc, &r, on_done, &n->attestation, e);
 }
 
@@ -219,7 +223,7 @@ static void steps_come_one_after_the_other(void **state)
     must(begin(w, "one", &n, &e), &e);
     run_executor(&n);
     assert_int_equal(n.told, 1);
-    assert_string_equal(one.last, "payload/key/192.0.2.1");
+    assert_string_equal(one.last, "payload/key/192.0.2.1/server.test");
     must(attestation_result(n.attestation, &step, &e), &e);
     assert_false(step->done);
     assert_true(cs_slice_is(step->challenge, "challenge"));
@@ -304,7 +308,9 @@ static void a_node_may_go_meanwhile(void **state)
     hold(&one, true);
     must(begin(w, "one", &n, &e), &e);
     wait_inside(&one, 1);
+    assert_false(one.gone->asked(one.gone->arg));
     attestation_end(n.attestation);
+    assert_true(one.gone->asked(one.gone->arg));
     assert_int_equal(ended(&one), 0);
     hold(&one, false);
     api_attestors_free(w->a); /* and with it the step */
