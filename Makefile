@@ -3,7 +3,7 @@ JOBS ?= $(shell nproc)
 
 PREFIX ?= /usr/local
 
-.PHONY: all deps install demo test bench asan tsan fuzz format clean
+.PHONY: all deps install static demo test bench asan tsan fuzz format clean
 all: deps
 	@cmake --preset release > build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
 	@cmake --build build -j $(JOBS) --target spire-server spire-agent
@@ -17,6 +17,14 @@ install: all
 	@cmake --preset release -DCMAKE_INSTALL_PREFIX=$(PREFIX) > build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
 	@cmake --build build -j $(JOBS) --target plugin-kit
 	@cmake --install build > build/install.log || { cat build/install.log; exit 1; }
+
+# A spire-agent that needs nothing else in its image: build/static/bin/spire-agent. (The linker warns of what
+# cmd/agent/main.c takes care of.)
+static: deps
+	@cmake --preset static > build/configure-static.log 2>&1 || { cat build/configure-static.log; exit 1; }
+	@cmake --build build/static -j $(JOBS) --target spire-agent > build/static.log 2>&1 || { cat build/static.log; exit 1; }
+	@strip build/static/bin/spire-agent
+	@ls -l build/static/bin/spire-agent
 
 demo: all
 	@tools/demo

@@ -8,6 +8,7 @@
 
 #include "agent/bootstrap.h"
 #include "agent/cache.h"
+#include "agent/command.h"
 #include "agent/jwtcache.h"
 #include "agent/link.h"
 #include "agent/serverapi.h"
@@ -56,10 +57,12 @@ struct agent {
     struct agent_link *link;        /* any thread */
     struct agent_link *attest_link; /* under `lock`, while an attestation runs */
 
-    pthread_mutex_t lock; /* over the next four */
+    pthread_mutex_t lock; /* over the next five */
     pthread_cond_t wake;
     bool stopping, wanted, reload;
+    struct agent_command command;
 
+    struct agent_enclave *enclave; /* NULL: an ordinary agent */
     struct endpoints *endpoints;
     atomic_bool started; /* the Workload API answers */
     struct cs_err fatal; /* why the manager ended; text "" when it was told to */
@@ -70,6 +73,11 @@ struct agent {
  * be NULL) says that a stream waits for an SVID. Manager's thread. */
 bool agent_wait(struct agent *a, int64_t until_ns, bool *wanted);
 bool agent_stopping(struct agent *a);
+
+static inline const char *agent_server_proxy(const struct agent_config *cfg)
+{
+    return cfg->enclave.on && cfg->enclave.server_proxy[0] != '\0' ? cfg->enclave.server_proxy : NULL;
+}
 
 /* --- attest.c --- */
 /* The SVID from storage, or a new one by node attestation; then a->self and a->bundle are set. */

@@ -171,6 +171,7 @@ static cs_code open_attest_link(struct agent *a, const struct spiffe_bundle *bun
         .clock = a->clock,
         .log = cs_log_sub(a->log, "attestor"),
         .address = a->server,
+        .proxy = agent_server_proxy(a->cfg),
         .trust_domain = a->cfg->trust_domain,
         .insecure = bundle == NULL,
     };

@@ -316,8 +316,10 @@ static void replace_entry(struct agent_cache *c, struct agent_record *r, struct 
 static cs_code put_entry(struct agent_cache *c, struct agent_entry *en, struct cs_vec *told, struct cs_err *e)
 {
     struct agent_selset set = {0};
+    const char *const *selectors = c->cfg.selector != NULL ? &c->cfg.selector : en->selectors;
+    size_t count = c->cfg.selector != NULL ? 1 : en->selector_count;
     if (!en->store_svid) /* those are for SVIDStore plugins, not for workloads */
-        CS_TRY(agent_selset_intern(&c->selectors, en->selectors, en->selector_count, &set, e));
+        CS_TRY(agent_selset_intern(&c->selectors, selectors, count, &set, e));
     struct agent_record *r = agent_index_get(&c->records, en->id);
     cs_code rc = CS_OK;
     if (r == NULL)

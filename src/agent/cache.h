@@ -25,6 +25,7 @@ struct agent_cache_config {
     const struct cs_clock *clock;
     const char *trust_domain; /* name; borrowed */
     int64_t max_svids;        /* 0: AGENT_CACHE_DEFAULT_SVIDS */
+    const char *selector;     /* the one that all entries are found by, instead of their own; or NULL */
     /* A stream waits for an SVID that is not there. Called with the lock held: only wake somebody. */
     void (*wanted)(void *arg);
     void *arg;

@@ -56,19 +56,11 @@ static cs_code check_header(struct rpc_call *call, void *arg, struct cs_err *e)
 
 /* --- Listening --- */
 
-static cs_code listen_public(struct endpoints *ep, struct cs_err *e)
+/* How many services the public sockets have. */
+static size_t list_services(struct endpoints *ep)
 {
-    const struct agent_config *cfg = ep->agent->cfg;
-    const char *apis = cfg->disable_workload_api ? "SDS API"
-                       : cfg->disable_sds_api    ? "Workload API"
-                                                 : "Workload and SDS APIs";
     size_t n = 0;
-    if (cfg->socket_path[0] == '\0') {
-        cs_log_info(&ep->agent->log, "Skipping agent APIs because public endpoint is disabled",
-                    KV("apis", "Workload and SDS APIs"));
-        return CS_OK;
-    }
-    if (!cfg->disable_workload_api)
+    if (!ep->agent->cfg->disable_workload_api)
         ep->services[n++] = (struct rpc_service){
             .name = WORKLOAD_SERVICE,
             .methods = workload_methods,
@@ -81,20 +73,44 @@ static cs_code listen_public(struct endpoints *ep, struct cs_err *e)
         .count = sizeof health_methods / sizeof health_methods[0],
         .ctx = ep->agent,
     };
-    if (!cfg->disable_sds_api)
-        cs_log_info(&ep->agent->log, "The Envoy SDS API is not supported yet and is not served");
+    return n;
+}
+
+static cs_code listen_on(struct endpoints *ep, const char *socket, const char *tcp, struct cs_err *e)
+{
+    const struct agent_config *cfg = ep->agent->cfg;
+    const char *apis = cfg->disable_workload_api ? "SDS API"
+                       : cfg->disable_sds_api    ? "Workload API"
+                                                 : "Workload and SDS APIs";
     const struct rpc_listener l = {
-        .unix_path = cfg->socket_path,
+        .unix_path = socket,
         .unix_mode = SOCKET_MODE,
+        .tcp_address = tcp,
         .secret_responses = true, /* private keys and tokens */
         .services = ep->services,
-        .service_count = n,
+        .service_count = list_services(ep),
         .begin = check_header,
     };
     CS_TRY(rpc_server_listen(ep->server, &l, e));
-    cs_log_info(&ep->log, "Starting agent APIs", KV(CS_F_ADDRESS, cfg->socket_path), KV("apis", apis),
-                KV("network", "unix"));
+    cs_log_info(&ep->log, "Starting agent APIs", KV(CS_F_ADDRESS, socket != NULL ? socket : tcp),
+                KV("apis", apis), KV("network", socket != NULL ? "unix" : "tcp"));
     return CS_OK;
+}
+
+static cs_code listen_public(struct endpoints *ep, struct cs_err *e)
+{
+    const struct agent_config *cfg = ep->agent->cfg;
+    bool tcp = cfg->enclave.on && cfg->enclave.workload_api_addr[0] != '\0';
+    if (cfg->socket_path[0] == '\0' && !tcp) {
+        cs_log_info(&ep->agent->log, "Skipping agent APIs because public endpoint is disabled",
+                    KV("apis", "Workload and SDS APIs"));
+        return CS_OK;
+    }
+    if (!cfg->disable_sds_api)
+        cs_log_info(&ep->agent->log, "The Envoy SDS API is not supported yet and is not served");
+    if (cfg->socket_path[0] != '\0')
+        CS_TRY(listen_on(ep, cfg->socket_path, NULL, e));
+    return tcp ? listen_on(ep, NULL, cfg->enclave.workload_api_addr, e) : CS_OK;
 }
 
 /* Debug, Logger and Delegated Identity come later: unknown services until then. */

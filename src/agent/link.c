@@ -206,6 +206,7 @@ static cs_code conn_new(struct agent_link *l, struct conn **out, struct cs_err *
     c->link = l;
     const struct rpc_client_config cfg = {
         .tcp_address = l->cfg.address,
+        .proxy = l->cfg.proxy,
         .tls = tls,
         .verify = verify,
         .arg = c,

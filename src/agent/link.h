@@ -22,7 +22,8 @@ struct agent_link_config {
     struct loop *loop; /* the I/O runs there */
     const struct cs_clock *clock;
     struct cs_log log;
-    const char *address; /* "host:port"; borrowed, as is the next */
+    const char *address; /* "host:port"; borrowed, as are the next two */
+    const char *proxy;   /* URL, rpc/proxy.h; NULL: none */
     const char *trust_domain;
     bool insecure; /* bootstrap without a bundle: any server that says it is the trust domain's */
 };

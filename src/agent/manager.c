@@ -5,6 +5,7 @@
  */
 #include "agent/agent.h"
 #include "agent/backoff.h"
+#include "agent/enclave.h"
 #include "base/logfields.h"
 #include "base/text.h"
 #include "base/version.h"
@@ -91,6 +92,12 @@ static cs_code distrust(struct agent *a, struct cs_err *e)
     return cs_fail(e, CS_UNAVAILABLE, "shutting down for rebootstrapping");
 }
 
+/* An enclave can always prove anew what it is; whether the server takes it is the server's to say. */
+static bool may_reattest(const struct agent *a)
+{
+    return a->self.reattestable || a->cfg->enclave.on;
+}
+
 /* The server says that we are not, or no more, one of its agents. CS_OK: go on with a new SVID. */
 static cs_code disowned(struct agent *a, const struct agent_failure *failure, struct cs_err *e)
 {
@@ -103,11 +110,15 @@ static cs_code disowned(struct agent *a, const struct agent_failure *failure, st
     cs_log_warn(&a->mlog, "Agent needs to re-attest; will attempt to re-attest", KV_ERR(&fault));
     struct cs_err reason;
     struct agent_failure again;
-    cs_code rc = a->self.reattestable
+    cs_code rc = may_reattest(a)
                      ? agent_reattest(a, &again, &reason)
                      : cs_fail(&reason, CS_PRECONDITION, "attestation method is not re-attestable");
     if (rc == CS_OK)
         return CS_OK;
+    if (a->cfg->enclave.on && cs_code_retryable(rc)) { /* the workload's end would be the enclave's */
+        cs_log_error(&a->mlog, "Agent failed re-attestation; will try again", KV_ERR(&reason));
+        return CS_OK;
+    }
     cs_log_error(&a->mlog, "Agent failed re-attestation; removing SVID and shutting down", KV_ERR(&reason));
     delete_svid(a);
     return e->code;
@@ -115,16 +126,22 @@ static cs_code disowned(struct agent *a, const struct agent_failure *failure, st
 
 /* --- Own SVID --- */
 
+static bool self_expired(const struct agent *a)
+{
+    return cs_now_s(a->clock) > a->self.svid.at[0]->not_after;
+}
+
 static cs_code rotate(struct agent *a, struct schedule *s, struct cs_err *e)
 {
     if (!s->rotate_failing && !a->self.tainted && cs_now_ns(a->clock) < a->self.rotate_at) {
         s->next_rotate = when(a, a->self.rotate_at);
         return CS_OK;
     }
-    const char *what = a->self.reattestable ? "reattest agent" : "rotate agent SVID";
-    bool over = cs_now_s(a->clock) > a->self.svid.at[0]->not_after;
+    bool over = self_expired(a); /* as after an enclave was paused: nothing to renew with */
+    bool reattest = a->self.reattestable || (over && may_reattest(a));
+    const char *what = reattest ? "reattest agent" : "rotate agent SVID";
     struct agent_failure failure;
-    cs_code rc = a->self.reattestable ? agent_reattest(a, &failure, e) : agent_renew(a, &failure, e);
+    cs_code rc = reattest ? agent_reattest(a, &failure, e) : agent_renew(a, &failure, e);
     s->rotate_failing = rc != CS_OK;
     if (rc == CS_OK) {
         agent_backoff_reset(&s->rotate);
@@ -138,7 +155,7 @@ static cs_code rotate(struct agent *a, struct schedule *s, struct cs_err *e)
     if (failure.reattest || failure.shutdown) {
         CS_TRY(disowned(a, &failure, e));
         s->rotate_failing = false;
-    } else if (over) {
+    } else if (over && (!a->cfg->enclave.on || rc == CS_DENIED)) {
         (void)cs_wrap(e, "current SVID has already expired and %s failed", what);
         return e->code;
     }
@@ -226,13 +243,18 @@ static cs_code run_svids(struct agent *a, struct schedule *s, struct cs_err *e)
 static cs_code run_due(struct agent *a, struct schedule *s, bool wanted, struct cs_err *e)
 {
     int64_t now = cs_mono_ns(a->clock);
-    if (now >= s->next_rotate || a->self.tainted)
+    if (now >= s->next_rotate || a->self.tainted || (!s->rotate_failing && self_expired(a)))
         CS_TRY(rotate(a, s, e));
     if (now >= s->next_sync)
         return run_sync(a, s, e);
     if (now >= s->next_svids || (wanted && !s->svids_failing))
         return run_svids(a, s, e);
     return CS_OK;
+}
+
+static int64_t next_due(const struct agent *a, const struct schedule *s)
+{
+    return min64(min64(s->next_sync, agent_enclave_due(a->enclave)), min64(s->next_svids, s->next_rotate));
 }
 
 cs_code agent_manager_run(struct agent *a, struct cs_err *e)
@@ -246,8 +268,10 @@ cs_code agent_manager_run(struct agent *a, struct cs_err *e)
     s.next_svids = now + SVID_RETRY_NS;
     s.next_rotate = now;
     bool wanted = false;
-    while (agent_wait(a, min64(s.next_sync, min64(s.next_svids, s.next_rotate)), &wanted)) {
+    while (agent_wait(a, next_due(a, &s), &wanted)) {
         cs_code rc = run_due(a, &s, wanted, e);
+        if (rc == CS_OK)
+            rc = agent_enclave_tick(a->enclave, e);
         if (rc != CS_OK) {
             cs_log_error(&a->mlog, "Cache manager crashed", KV_ERR(e));
             return rc;
@@ -294,6 +318,13 @@ static cs_code consider_init(struct agent *a, const struct agent_failure *failur
     if (!failure->reattest && !failure->shutdown)
         return CS_OK;
     struct cs_err fault = *e;
+    struct agent_failure again;
+    if (!failure->shutdown && a->cfg->enclave.on) { /* the SVID came from storage and is of no use any more */
+        cs_log_warn(&a->mlog, "Agent needs to re-attest; will attempt to re-attest", KV_ERR(&fault));
+        cs_code rc = agent_reattest(a, &again, e);
+        if (rc == CS_OK || cs_code_retryable(rc))
+            return CS_OK;
+    }
     cs_log_error(&a->mlog,
                  failure->shutdown ? "Agent is banned: removing SVID and shutting down"
                                    : "Agent needs to re-attest: removing SVID and shutting down",

@@ -3,11 +3,13 @@
 
 #include "agent/agent.h"
 #include "agent/backoff.h"
+#include "agent/enclave.h"
 #include "base/file.h"
 #include "base/logfields.h"
 #include "base/text.h"
 #include "base/version.h"
 #include "rpc/health_http.h"
+#include "rpc/proxy.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -17,6 +19,7 @@
 
 #define UMASK_MIN 0027
 #define DIR_MODE 0755
+#define COMMAND_END_NS (INT64_C(10) * CS_NS_PER_S) /* for the workload to end after SIGTERM */
 #define ATTEST_RETRY_NS (INT64_C(5) * CS_NS_PER_S)
 #define ATTEST_ELAPSED_NS (INT64_C(60) * CS_NS_PER_S)
 #define ATTEST_ELAPSED_REBOOTSTRAP_NS (INT64_C(86400) * CS_NS_PER_S)
@@ -73,11 +76,61 @@ static void on_wanted(void *arg)
     pthread_mutex_unlock(&a->lock);
 }
 
+/* The workload hears it first; its end is then ours. */
 static void on_terminate(int signum, void *arg)
 {
     struct agent *a = arg;
+    pthread_mutex_lock(&a->lock);
+    bool passed_on = agent_command_signal(&a->command, signum);
+    pthread_mutex_unlock(&a->lock);
+    if (!passed_on)
+        stop(a);
+}
+
+/* Signals that mean nothing to the agent itself. */
+static void on_others_signal(int signum, void *arg)
+{
+    struct agent *a = arg;
+    pthread_mutex_lock(&a->lock);
+    (void)agent_command_signal(&a->command, signum);
+    pthread_mutex_unlock(&a->lock);
+}
+
+static bool has_external(const struct config_plugins *p)
+{
+    for (size_t i = 0; i < p->len; i++)
+        if (p->at[i].cmd[0] != '\0')
+            return true;
+    return false;
+}
+
+static void on_child(int signum, void *arg)
+{
+    struct agent *a = arg;
     (void)signum;
+    pthread_mutex_lock(&a->lock);
+    bool ended = agent_command_reap(&a->command, has_external(&a->cfg->plugins));
+    int status = a->command.status;
+    pthread_cond_broadcast(&a->wake);
+    pthread_mutex_unlock(&a->lock);
+    if (!ended)
+        return;
+    cs_log_info(&a->log, "The workload ended", KV_INT("status", status));
     stop(a);
+}
+
+/* Waits until on_child, on the main loop, has seen it. */
+static void end_command(struct agent *a)
+{
+    static const int signals[] = {SIGTERM, SIGKILL};
+    pthread_mutex_lock(&a->lock);
+    for (size_t i = 0; i < 2 && agent_command_signal(&a->command, signals[i]); i++) {
+        int64_t until_ns = cs_mono_ns(a->clock) + COMMAND_END_NS;
+        const struct timespec until = {.tv_sec = until_ns / CS_NS_PER_S, .tv_nsec = until_ns % CS_NS_PER_S};
+        while (a->command.pid > 0 && pthread_cond_timedwait(&a->wake, &a->lock, &until) == 0)
+            continue;
+    }
+    pthread_mutex_unlock(&a->lock);
 }
 
 static void on_reconfigure(int signum, void *arg)
@@ -155,6 +208,8 @@ static struct catalog_config catalog_of(const struct agent_config *cfg, struct c
         .kinds = plugin_agent_kinds,
         .kind_count = plugin_agent_kind_count,
         .plugins = &cfg->plugins,
+        /* in an enclave nobody is attested */
+        .optional_type = cfg->enclave.on ? PLUGIN_TYPE_WORKLOADATTESTOR : NULL,
         .env = {.log = cs_log_sub(log, "catalog"),
                 .clock = &cs_clock_system,
                 .trust_domain = cfg->trust_domain,
@@ -300,7 +355,7 @@ static cs_code attest(struct agent *a, struct cs_err *e)
         CS_TRY(attest_failed(a, rc, &failure, &retry, e));
     }
     CS_TRY(agent_bootstrap_success(&a->bootstrap, e));
-    if (!a->self.reattestable && strcmp(a->km_name, "memory") == 0)
+    if (!a->self.reattestable && !a->cfg->enclave.on && strcmp(a->km_name, "memory") == 0)
         cs_log_warn(&a->log,
                     "Node attestation is not reattestable and the 'memory' key manager is in use; if the "
                     "agent process is restarted, it will be unable to obtain a new SVID and will need to be "
@@ -324,8 +379,12 @@ static cs_code work(struct agent *a, struct cs_err *e)
     CS_TRY(attest(a, e));
     CS_TRY(connect_self(a, e));
     CS_TRY(agent_manager_init(a, e));
+    if (a->cfg->enclave.on)
+        CS_TRY(agent_enclave_new(a, &a->enclave, e));
+    CS_TRY(agent_enclave_tick(a->enclave, e));
     CS_TRY(agent_endpoints_start(a, &a->endpoints, e));
     atomic_store(&a->started, true);
+    CS_TRY(agent_enclave_serve(a->enclave, e));
     return agent_manager_run(a, e);
 }
 
@@ -336,6 +395,7 @@ static void *manager_main(void *arg)
     if (a->fatal_code == CS_CANCELLED && agent_stopping(a))
         a->fatal_code = CS_OK;
     atomic_store(&a->started, false);
+    end_command(a);
     /* Streams end and sockets go while the main loop still carries the calls to the server. */
     agent_link_stop(a->link);
     agent_endpoints_stop(a->endpoints);
@@ -398,6 +458,9 @@ static void free_raw(void *raw)
 static cs_code make_parts(struct agent *a, struct cs_err *e)
 {
     const struct agent_config *cfg = a->cfg;
+    struct rpc_proxy proxy;
+    if (agent_server_proxy(cfg) != NULL) /* a wrong one is no reason to try for a minute */
+        CS_TRY(rpc_proxy_parse(agent_server_proxy(cfg), &proxy, e));
     bool v6 = strchr(cfg->server_address, ':') != NULL;
     a->server = cs_asprintf("%s%s%s:%u", v6 ? "[" : "", cfg->server_address, v6 ? "]" : "",
                             (unsigned)cfg->server_port);
@@ -410,6 +473,7 @@ static cs_code make_parts(struct agent *a, struct cs_err *e)
         .clock = a->clock,
         .trust_domain = cfg->trust_domain,
         .max_svids = cfg->x509_svid_cache_max_size,
+        .selector = cfg->enclave.on ? AGENT_ENCLAVE_SELECTOR : NULL,
         .wanted = on_wanted,
         .arg = a,
     };
@@ -420,6 +484,7 @@ static cs_code make_parts(struct agent *a, struct cs_err *e)
         .clock = a->clock,
         .log = cs_log_sub(a->log, "manager"),
         .address = a->server,
+        .proxy = agent_server_proxy(cfg),
         .trust_domain = cfg->trust_domain,
     };
     return agent_link_new(&link, &a->link, e);
@@ -429,6 +494,11 @@ static cs_code watch_signals(struct agent *a, struct cs_err *e)
 {
     CS_TRY(loop_on_signal(a->loop, SIGINT, on_terminate, a, e));
     CS_TRY(loop_on_signal(a->loop, SIGTERM, on_terminate, a, e));
+    if (a->cfg->enclave.command.len > 0) {
+        CS_TRY(loop_on_signal(a->loop, SIGCHLD, on_child, a, e));
+        CS_TRY(loop_on_signal(a->loop, SIGHUP, on_others_signal, a, e));
+        CS_TRY(loop_on_signal(a->loop, SIGQUIT, on_others_signal, a, e));
+    }
     CS_TRY(loop_on_signal(a->loop, SIGUSR1, on_reconfigure, a, e));
     CS_TRY(loop_on_signal(a->loop, SIGUSR2, on_reopen, a, e));
     (void)signal(SIGPIPE, SIG_IGN);
@@ -464,6 +534,7 @@ static cs_code run(struct agent *a, struct cs_err *e)
 
 static void agent_clear(struct agent *a)
 {
+    agent_enclave_free(a->enclave);
     agent_link_free(a->link);
     agent_jwt_cache_free(a->jwts);
     agent_cache_free(a->cache);
@@ -492,7 +563,7 @@ static void init_sync(struct agent *a)
     (void)pthread_mutex_init(&a->lock, NULL);
 }
 
-cs_code agent_run(const struct agent_config *cfg, struct cs_log_sink *sink, struct cs_err *e)
+cs_code agent_run(const struct agent_config *cfg, struct cs_log_sink *sink, int *status, struct cs_err *e)
 {
     struct cs_err local;
     e = e != NULL ? e : &local;
@@ -508,6 +579,7 @@ cs_code agent_run(const struct agent_config *cfg, struct cs_log_sink *sink, stru
     cs_code rc = make_parts(&a, e);
     if (rc == CS_OK)
         rc = run(&a, e);
+    *status = a.command.status;
     agent_clear(&a);
     struct cs_log log = {.sink = sink};
     if (rc == CS_OK)
@@ -521,6 +593,9 @@ cs_code agent_validate(const struct agent_config *cfg, struct cs_log_sink *sink,
                        void (*note)(void *arg, const char *plugin, const char *text), void *arg,
                        struct cs_err *e)
 {
+    struct rpc_proxy proxy;
+    if (agent_server_proxy(cfg) != NULL)
+        CS_TRY(rpc_proxy_parse(agent_server_proxy(cfg), &proxy, e));
     const struct catalog_config catalog = catalog_of(cfg, (struct cs_log){.sink = sink});
     return catalog_validate(&catalog, note, arg, e);
 }

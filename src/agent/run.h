@@ -14,8 +14,10 @@ struct agent_config;
  * SIGUSR2 reopens it, SIGUSR1 reconfigures plugins with a plugin_data_file. Makes the folders of the
  * sockets, sets the umask to at most 0027, and takes the process out of core dumps and ptrace. Logs
  * what it does as SPIRE does, the last line included (`Agent stopped gracefully` or `Agent crashed`).
- * CS_OK: ended in order. An error whose text was logged already. Call it from the main thread, once. */
-CS_CHECKED cs_code agent_run(const struct agent_config *cfg, struct cs_log_sink *sink, struct cs_err *e);
+ * *status: what the workload ended with that it started (enclave mode), else 0. CS_OK: ended in order. An
+ * error whose text was logged already. Call it from the main thread, once. */
+CS_CHECKED cs_code agent_run(const struct agent_config *cfg, struct cs_log_sink *sink, int *status,
+                             struct cs_err *e);
 
 /* What `validate` does past reading the file: checks each plugin's configuration without side effects.
  * `note` is called for each fault with `TYPE "name"` and a text. */

@@ -17,6 +17,7 @@ struct cli_env {
     const char *program; /* "spire-server" */
     const char *version;
     FILE *in, *out, *err;
+    int status; /* the exit status, set by a command that was successful and still has one to pass on */
 };
 
 enum cli_quirk {

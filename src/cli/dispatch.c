@@ -227,6 +227,7 @@ static int run_command(struct cli_env *env, const struct cli_command *c, int arg
     case CLI_FLAGS_OK:
         code = c->run(env, opts, &e);
         status = report(env, c, code, &e);
+        status = code == CS_OK ? env->status : status;
         break;
     case CLI_FLAGS_HELP:
         (void)cs_fail(&e, CS_INVALID, "flag: help requested");

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#define TCP "tcp://"
 #define ARENA_LIMIT ((size_t)2 << 30) /* a listing of a million entries */
 
 static const struct target {
@@ -59,6 +60,12 @@ cs_code cli_socket_path(enum cli_target target, const struct cli_common *common,
     return *out != NULL ? CS_OK : cs_nomem(e);
 }
 
+/* Where an agent in enclave mode serves; as SPIFFE_ENDPOINT_SOCKET has it. */
+static bool is_tcp(const char *path)
+{
+    return strncmp(path, TCP, strlen(TCP)) == 0;
+}
+
 cs_code cli_session_open(enum cli_target target, const struct cli_common *common, struct cli_session **out,
                          struct cs_err *e)
 {
@@ -70,7 +77,11 @@ cs_code cli_session_open(enum cli_target target, const struct cli_common *common
     CS_TRY(cli_socket_path(target, common, s->arena, &path, e));
     CS_TRY(loop_new("rpc", &s->loop, e));
     CS_TRY(loop_start(s->loop, e));
-    CS_TRY(rpc_client_new(s->loop, &(struct rpc_client_config){.unix_path = path}, &s->client, e));
+    const struct rpc_client_config cfg = {
+        .unix_path = is_tcp(path) ? NULL : path,
+        .tcp_address = is_tcp(path) ? path + strlen(TCP) : NULL,
+    };
+    CS_TRY(rpc_client_new(s->loop, &cfg, &s->client, e));
     *out = CS_MOVE(s);
     return CS_OK;
 }

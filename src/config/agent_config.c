@@ -43,7 +43,7 @@ static void merge(struct agent_section_file *s, const struct agent_config_flags 
     merge_text(&s->rebootstrap_delay, f->rebootstrap_delay, "10m");
     merge_text(&s->rebootstrap_mode, f->rebootstrap_mode, "never");
     merge_text(&s->server_address, f->server_address, "");
-    merge_text(&s->socket_path, f->socket_path, AGENT_CONFIG_DEFAULT_SOCKET);
+    merge_text(&s->socket_path, f->socket_path, s->enclave.given ? "" : AGENT_CONFIG_DEFAULT_SOCKET);
     merge_text(&s->trust_bundle_path, f->trust_bundle_path, "");
     merge_text(&s->trust_bundle_format, f->trust_bundle_format, "pem");
     merge_text(&s->trust_bundle_url, f->trust_bundle_url, "");
@@ -245,6 +245,7 @@ static cs_code take_sockets(struct load *l, const struct agent_section_file *s, 
     c->disable_sds_api = s->disable_sds_api.value;
     c->socket_path = c->admin_socket_path = "";
     bool exposed = !c->disable_workload_api || !c->disable_sds_api;
+    exposed = exposed && is_set(s->socket_path); /* not given in enclave mode: no Unix socket */
     if (exposed)
         CS_TRY(load_abs_path(l, s->socket_path, &c->socket_path));
     if (!is_set(s->admin_socket_path))
@@ -333,6 +334,7 @@ static cs_code check_unknown(struct load *l, const struct agent_file *f)
     bool bad = false;
     CS_TRY(load_unknown(l, "top-level", &f->unknown, &bad));
     CS_TRY(load_unknown(l, "agent", &f->agent.unknown, &bad));
+    CS_TRY(load_unknown(l, "enclave", &f->agent.enclave.unknown, &bad));
     CS_TRY(check_unknown_broker(l, &f->agent.experimental.broker, &bad));
     CS_TRY(load_unknown_telemetry(l, &f->telemetry, &bad));
     CS_TRY(load_unknown(l, "health check", &f->health_checks.unknown, &bad));
@@ -402,6 +404,7 @@ static cs_code build_late(struct load *l, const struct agent_file *f, struct age
     CS_TRY(take_availability(l, s, c));
     c->require_pq_kem = s->experimental.require_pq_kem.value;
     CS_TRY(take_ratelimit(l, &s->experimental.ratelimit, c));
+    CS_TRY(load_enclave(l, &s->enclave, &c->enclave));
     /* SPIRE counts use_sync_authorized_entries by its being there, whatever it says. */
     if (config_in_use(&agent_experimental_section, &s->experimental) ||
         s->experimental.use_sync_authorized_entries.given)

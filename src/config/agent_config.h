@@ -27,6 +27,18 @@ struct agent_config_flags {
 enum agent_config_rebootstrap { AGENT_REBOOTSTRAP_NEVER, AGENT_REBOOTSTRAP_AUTO, AGENT_REBOOTSTRAP_ALWAYS };
 enum agent_config_bundle_format { AGENT_BUNDLE_PEM, AGENT_BUNDLE_SPIFFE };
 
+/* agent { enclave { ... } }: node and workload are one (docs/enclaves.md). Not of SPIRE. */
+struct agent_config_enclave {
+    bool on;
+    const char *svid_dir; /* absolute; "": no files */
+    const char *svid_file_name, *svid_key_file_name, *svid_bundle_file_name;
+    const char *hint;              /* of the identity that is written; "": the first */
+    const char *workload_api_addr; /* "127.0.0.1:5000", a loopback address; "": none */
+    const char *server_proxy;      /* URL, see rpc/proxy.h; "": none */
+    struct config_strings command; /* the workload to start; empty: none */
+    int64_t uid, gid;              /* of the files and the command; -1: the agent's own */
+};
+
 struct agent_config {
     struct cs_arena *arena; /* owns everything below */
 
@@ -67,6 +79,7 @@ struct agent_config {
             fetch_secrets;
     } ratelimit; /* calls per second and selector set; 0: no limit */
 
+    struct agent_config_enclave enclave;
     struct config_health health;
     struct config_plugins plugins;
 };

@@ -5,6 +5,7 @@
 #ifndef CS_CONFIG_AGENT_FILE_H
 #define CS_CONFIG_AGENT_FILE_H
 
+#include "config/agent_config.h"
 #include "config/common.h"
 
 struct sds_file {
@@ -39,6 +40,14 @@ struct agent_experimental_file {
     struct broker_file broker;
     struct config_strings feature_flags;
 };
+struct enclave_file {
+    const char *svid_dir, *svid_file_name, *svid_key_file_name, *svid_bundle_file_name, *hint;
+    const char *workload_api_addr, *server_proxy;
+    struct config_strings command;
+    struct config_int uid, gid;
+    bool given;
+    struct config_strings unknown;
+};
 struct agent_section_file {
     const char *data_dir, *admin_socket_path, *rebootstrap_mode, *rebootstrap_delay, *join_token,
         *join_token_file;
@@ -54,6 +63,7 @@ struct agent_section_file {
         profiling_freq;
     struct sds_file sds;
     struct agent_experimental_file experimental;
+    struct enclave_file enclave;
     struct config_strings unknown;
 };
 struct agent_file {
@@ -65,5 +75,8 @@ struct agent_file {
 };
 
 extern const struct config_section agent_experimental_section;
+
+/* agent_enclave.c */
+CS_CHECKED cs_code load_enclave(struct load *l, const struct enclave_file *f, struct agent_config_enclave *c);
 
 #endif

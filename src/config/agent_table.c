@@ -122,6 +122,50 @@ const struct config_section agent_experimental_section = {.title = "experimental
                                                           .count = COUNT(experimental_options)};
 #undef AT
 
+#define AT(field) offsetof(struct enclave_file, field)
+static const struct config_option enclave_options[] = {
+    {"command", CONFIG_STRINGS, CONFIG_READY, AT(command), NULL,
+     "The workload: a program (absolute path) and its arguments, started once there is an identity. Its end "
+     "ends "
+     "the agent, with the same status.",
+     NULL},
+    {"gid", CONFIG_INT, CONFIG_READY, AT(gid), NULL,
+     "Group of the files and of `command`. Default: the agent's own.", NULL},
+    {"hint", CONFIG_STRING, CONFIG_READY, AT(hint), NULL,
+     "Hint of the entry whose identity is written to the files. Default: the first that the Workload API "
+     "hands "
+     "out.",
+     NULL},
+    {"server_proxy", CONFIG_STRING, CONFIG_READY, AT(server_proxy), NULL,
+     "Way to the server: `http://HOST:PORT` (HTTP CONNECT), `vsock://CID:PORT` (somebody there passes on to "
+     "the "
+     "server), or `http+vsock://CID:PORT` (HTTP CONNECT over vsock). Default: directly.",
+     NULL},
+    {"svid_bundle_file_name", CONFIG_STRING, CONFIG_READY, AT(svid_bundle_file_name), "svid_bundle.pem",
+     "Authorities of the trust domain.", NULL},
+    {"svid_dir", CONFIG_STRING, CONFIG_READY, AT(svid_dir), "/var/run/spiffe",
+     "Folder for the files; made when it is missing. `\"\"`: no files.", NULL},
+    {"svid_file_name", CONFIG_STRING, CONFIG_READY, AT(svid_file_name), "svid.pem",
+     "The X509-SVID, then its intermediates.", NULL},
+    {"svid_key_file_name", CONFIG_STRING, CONFIG_READY, AT(svid_key_file_name), "svid_key.pem",
+     "Its private key, PKCS #8.", NULL},
+    {"uid", CONFIG_INT, CONFIG_READY, AT(uid), NULL,
+     "User of the files and of `command`. Default: the agent's own.", NULL},
+    {"workload_api_addr", CONFIG_STRING, CONFIG_READY, AT(workload_api_addr), "127.0.0.1:5000",
+     "Loopback address for the Workload API without encryption. `\"\"`: only the Unix socket, if "
+     "`socket_path` "
+     "is given.",
+     NULL},
+};
+static const struct config_section enclave_section = {.title = "enclave",
+                                                      .strict = true,
+                                                      .size = sizeof(struct enclave_file),
+                                                      .given = AT(given),
+                                                      .unknown = AT(unknown),
+                                                      .options = enclave_options,
+                                                      .count = COUNT(enclave_options)};
+#undef AT
+
 #define AT(field) offsetof(struct agent_section_file, field)
 static const struct config_option agent_options[] = {
     {"admin_socket_path", CONFIG_STRING, CONFIG_READY, AT(admin_socket_path), NULL,
@@ -138,6 +182,9 @@ static const struct config_option agent_options[] = {
     {"disable_sds_api", CONFIG_BOOL, CONFIG_READY, AT(disable_sds_api), "false", "No Envoy SDS API.", NULL},
     {"disable_workload_api", CONFIG_BOOL, CONFIG_READY, AT(disable_workload_api), "false", "No Workload API.",
      NULL},
+    {"enclave", CONFIG_BLOCK, CONFIG_READY, AT(enclave), NULL,
+     "Enclave mode, which SPIRE does not have: node and workload are one, see [enclaves.md](enclaves.md).",
+     &enclave_section},
     {"experimental", CONFIG_BLOCK, CONFIG_READY, AT(experimental), NULL, "Options that may change.",
      &agent_experimental_section},
     {"insecure_bootstrap", CONFIG_BOOL, CONFIG_READY, AT(insecure_bootstrap), "false",

@@ -243,6 +243,42 @@ cs_code config_read_agent_keymanager_disk(struct cs_slice text, struct cs_arena 
     return *out->directory == 0 ? cs_fail(e, CS_INVALID, "directory must be configured") : CS_OK;
 }
 
+/* --- NodeAttestor "nitro_enclave" of the agent --- */
+
+#define NSM_PATH "/dev/nsm"
+struct agent_nitro_enclave_file {
+    const char *nsm_path;
+    struct config_strings unknown;
+};
+#define AT(field) offsetof(struct agent_nitro_enclave_file, field)
+static const struct config_option agent_nitro_enclave_options[] = {
+    {"nsm_path", CONFIG_STRING, CONFIG_READY, AT(nsm_path), NSM_PATH,
+     "The Nitro Security Module: its device, or a Unix socket of a program that passes requests on to it.",
+     NULL},
+};
+static const struct config_section agent_nitro_enclave_section = {
+    .title = "nitro_enclave",
+    .strict = true,
+    .size = sizeof(struct agent_nitro_enclave_file),
+    .given = CONFIG_NO_OFFSET,
+    .unknown = AT(unknown),
+    .options = agent_nitro_enclave_options,
+    .count = COUNT(agent_nitro_enclave_options)};
+#undef AT
+
+cs_code config_read_agent_nitro_enclave(struct cs_slice text, struct cs_arena *a,
+                                        struct config_agent_nitro_enclave *out, struct cs_err *e)
+{
+    struct agent_nitro_enclave_file f = {0};
+    *out = (struct config_agent_nitro_enclave){0};
+    if (read_text(text, &agent_nitro_enclave_section, a, &f, e) != CS_OK)
+        return cs_wrap(e, "unable to decode configuration");
+    if (f.unknown.len > 0)
+        return cs_fail(e, CS_INVALID, "unknown option \"%s\"", f.unknown.at[0]);
+    out->nsm_path = f.nsm_path != NULL && *f.nsm_path != 0 ? f.nsm_path : NSM_PATH;
+    return *out->nsm_path == '/' ? CS_OK : cs_fail(e, CS_INVALID, "nsm_path must be absolute");
+}
+
 /* --- WorkloadAttestor "unix" --- */
 
 struct unix_file {
@@ -328,6 +364,8 @@ const struct config_plugin_doc config_plugin_docs[] = {
      &agent_keymanager_disk_section},
     {"agent", "KeyManager", "memory", "The agent's private keys live as long as the process.", NULL},
     {"agent", "NodeAttestor", "join_token", "Proves the agent with a join token.", NULL},
+    {"agent", "NodeAttestor", "nitro_enclave", "Proves an AWS Nitro Enclave by its attestation document.",
+     &agent_nitro_enclave_section},
     {"agent", "WorkloadAttestor", "unix", "Selectors from the user, groups and program of a process.",
      &unix_section},
     {NULL, NULL, NULL, NULL, NULL},

@@ -63,6 +63,13 @@ CS_CHECKED cs_code config_read_agent_keymanager_disk(struct cs_slice text, struc
                                                      struct config_agent_keymanager_disk *out,
                                                      struct cs_err *e);
 
+/* Agent NodeAttestor "nitro_enclave": `nsm_path must be absolute`. */
+struct config_agent_nitro_enclave {
+    const char *nsm_path; /* default "/dev/nsm" */
+};
+CS_CHECKED cs_code config_read_agent_nitro_enclave(struct cs_slice text, struct cs_arena *a,
+                                                   struct config_agent_nitro_enclave *out, struct cs_err *e);
+
 /* WorkloadAttestor "unix". */
 struct config_unix {
     bool discover_workload_path;

@@ -8,6 +8,7 @@
 extern const struct plugin_builtin plugin_agent_keymanager_disk;
 extern const struct plugin_builtin plugin_keymanager_memory;
 extern const struct plugin_builtin plugin_agent_nodeattestor_join_token;
+extern const struct plugin_builtin plugin_agent_nodeattestor_nitro_enclave;
 extern const struct plugin_builtin plugin_workloadattestor_unix;
 
 extern const struct plugin_bridge plugin_bridge_agent_keymanager;
@@ -21,6 +22,7 @@ static const struct plugin_builtin *const keymanagers[] = {
 };
 static const struct plugin_builtin *const nodeattestors[] = {
     &plugin_agent_nodeattestor_join_token,
+    &plugin_agent_nodeattestor_nitro_enclave,
 };
 static const struct plugin_builtin *const workloadattestors[] = {
     &plugin_workloadattestor_unix,

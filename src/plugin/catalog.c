@@ -151,7 +151,7 @@ cs_code catalog_load(const struct catalog_config *cfg, struct catalog **out, str
         CS_TRY(load_one(c, cfg, &cfg->plugins->at[i], e));
     for (size_t i = 0; i < cfg->kind_count; i++) {
         struct cs_err fault;
-        catalog_count_fault(&cfg->kinds[i], count_enabled(cfg, cfg->kinds[i].type), &fault);
+        catalog_count_fault(cfg, &cfg->kinds[i], count_enabled(cfg, cfg->kinds[i].type), &fault);
         if (fault.text[0] != '\0')
             return cs_fail(e, CS_INVALID, "plugin type \"%s\" constraint not satisfied: %s",
                            cfg->kinds[i].type, fault.text);

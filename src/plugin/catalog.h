@@ -17,6 +17,7 @@ struct catalog_config {
     size_t kind_count;
     const struct config_plugins *plugins; /* in the order of the file; borrowed for the time of the call */
     const char *skip_type;                /* not the catalog's business ("DataStore"); NULL: none */
+    const char *optional_type;            /* none of this kind are needed; NULL: as the kinds say */
     struct plugin_env env;                /* log: the plugin's own fields are added here */
 };
 

@@ -46,7 +46,8 @@ CS_CHECKED cs_code catalog_start_external(struct plugin_runner **runner, const s
                                           const struct cs_log *log, struct plugin_external **out,
                                           struct cs_err *e);
 /* What is wrong with a number of plugins, as SPIRE words it; e->text is "" when nothing is. */
-void catalog_count_fault(const struct plugin_kind *kind, unsigned count, struct cs_err *e);
+void catalog_count_fault(const struct catalog_config *cfg, const struct plugin_kind *kind, unsigned count,
+                         struct cs_err *e);
 
 /* catalog_configure.c */
 /* The first configuration of a plugin. */

@@ -67,9 +67,12 @@ cs_code catalog_start_external(struct plugin_runner **runner, const struct plugi
     return CS_OK;
 }
 
-void catalog_count_fault(const struct plugin_kind *kind, unsigned count, struct cs_err *e)
+void catalog_count_fault(const struct catalog_config *cfg, const struct plugin_kind *kind, unsigned count,
+                         struct cs_err *e)
 {
     e->text[0] = '\0';
+    if (count == 0 && cfg->optional_type != NULL && strcmp(kind->type, cfg->optional_type) == 0)
+        return;
     if (kind->max > 0 && kind->min == kind->max && count != kind->min)
         (void)cs_fail(e, CS_INVALID, "expected exactly %u but got %u", kind->min, count);
     else if (kind->min > 0 && count < kind->min)

@@ -104,7 +104,7 @@ static cs_code validate_all(struct validation *v, unsigned *counts, struct cs_er
     }
     for (size_t i = 0; i < cfg->kind_count; i++) {
         struct cs_err fault;
-        catalog_count_fault(&cfg->kinds[i], counts[i], &fault);
+        catalog_count_fault(cfg, &cfg->kinds[i], counts[i], &fault);
         if (fault.text[0] == '\0')
             continue;
         (void)cs_wrap(&fault, "constraint not satisfied");

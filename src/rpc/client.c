@@ -246,6 +246,7 @@ static void client_destroy(struct rpc_client *c)
     SSL_CTX_free(c->cfg.tls);
     cs_free((char *)c->cfg.unix_path);
     cs_free((char *)c->cfg.tcp_address);
+    cs_free((char *)c->cfg.proxy);
     cs_free(c->authority);
     pthread_cond_destroy(&c->changed);
     pthread_mutex_destroy(&c->lock);
@@ -258,6 +259,11 @@ cs_code rpc_client_new(struct loop *loop, const struct rpc_client_config *cfg, s
     *out = NULL;
     if ((cfg->unix_path == NULL) == (cfg->tcp_address == NULL))
         return cs_fail(e, CS_INVALID, "a client needs an address or a path");
+    struct rpc_proxy proxy = {0};
+    if (cfg->proxy != NULL && cfg->unix_path != NULL)
+        return cs_fail(e, CS_INVALID, "there is no proxy to a path");
+    if (cfg->proxy != NULL)
+        CS_TRY(rpc_proxy_parse(cfg->proxy, &proxy, e));
     if (cfg->tls != NULL && cfg->verify == NULL)
         return cs_fail(e, CS_INTERNAL, "a TLS client must verify its server");
     struct rpc_client *c = cs_calloc(1, sizeof *c);
@@ -267,6 +273,8 @@ cs_code rpc_client_new(struct loop *loop, const struct rpc_client_config *cfg, s
     c->cfg = *cfg;
     c->cfg.unix_path = cfg->unix_path != NULL ? cs_strdup(cfg->unix_path) : NULL;
     c->cfg.tcp_address = cfg->tcp_address != NULL ? cs_strdup(cfg->tcp_address) : NULL;
+    c->cfg.proxy = cfg->proxy != NULL ? cs_strdup(cfg->proxy) : NULL;
+    c->proxy = proxy;
     c->authority = cs_strdup(cfg->tcp_address != NULL ? cfg->tcp_address : "localhost");
     if (c->cfg.tls != NULL)
         SSL_CTX_up_ref(c->cfg.tls);
@@ -282,7 +290,8 @@ cs_code rpc_client_new(struct loop *loop, const struct rpc_client_config *cfg, s
     cs_code code = CS_OK;
     if (c->wake_fd < 0)
         code = cs_fail_errno(e, CS_INTERNAL, errno, "eventfd");
-    else if (c->authority == NULL || (c->cfg.unix_path == NULL && c->cfg.tcp_address == NULL))
+    else if (c->authority == NULL || (c->cfg.unix_path == NULL && c->cfg.tcp_address == NULL) ||
+             (cfg->proxy != NULL && c->cfg.proxy == NULL))
         code = cs_nomem(e);
     if (code == CS_OK)
         code = rpc_scratch_init(&c->scratch, loop, e);

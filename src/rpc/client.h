@@ -17,6 +17,7 @@ struct rpc_client;
 struct rpc_client_config {
     const char *unix_path;   /* one of these two */
     const char *tcp_address; /* "host:port"; names are resolved */
+    const char *proxy;       /* TCP only: URL of a proxy (rpc/proxy.h), which resolves names; or NULL */
     SSL_CTX *tls;            /* TCP only; referenced */
     /* Judge the server's chain (DER, leaf first) during the handshake. Required with tls. */
     cs_code (*verify)(void *arg, const struct cs_slice *chain, size_t count, struct cs_err *e);

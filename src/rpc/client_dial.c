@@ -16,31 +16,34 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define DIALING "connection error: desc = \"transport: Error while dialing: "
-
-/* 0, or an errno; ETIMEDOUT at the deadline, ECANCELED when the client is closing. */
-static int wait_connected(int fd, int wake_fd, int64_t until)
+int rpc_client_wait_io(const struct rpc_client *c, int fd, short events, int64_t until)
 {
     for (;;) {
         int64_t left = until - cs_mono_ns(&cs_clock_system);
         if (left <= 0)
             return ETIMEDOUT;
         int64_t ms = left / CS_NS_PER_MS + 1;
-        struct pollfd p[] = {{.fd = fd, .events = POLLOUT}, {.fd = wake_fd, .events = POLLIN}};
+        struct pollfd p[] = {{.fd = fd, .events = events}, {.fd = c->wake_fd, .events = POLLIN}};
         int n = poll(p, 2, ms > 60000 ? 60000 : (int)ms);
         if (n < 0 && errno != EINTR)
             return errno;
         if (n > 0 && p[1].revents != 0)
             return ECANCELED;
-        if (n > 0 && p[0].revents != 0) {
-            int err = 0;
-            socklen_t len = sizeof err;
-            return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : errno;
-        }
+        if (n > 0 && p[0].revents != 0)
+            return 0;
     }
 }
 
-static int try_connect(const struct rpc_client *c, int family, const struct sockaddr *sa, socklen_t len,
+static int wait_connected(const struct rpc_client *c, int fd, int64_t until)
+{
+    int err = rpc_client_wait_io(c, fd, POLLOUT, until);
+    socklen_t len = sizeof err;
+    if (err != 0)
+        return err;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : errno;
+}
+
+int rpc_client_connect(const struct rpc_client *c, int family, const struct sockaddr *sa, socklen_t len,
                        int64_t until, int *out)
 {
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -48,7 +51,7 @@ static int try_connect(const struct rpc_client *c, int family, const struct sock
         return errno;
     int err = connect(fd, sa, len) == 0 ? 0 : errno;
     if (err == EINPROGRESS)
-        err = wait_connected(fd, c->wake_fd, until);
+        err = wait_connected(c, fd, until);
     /* a Unix socket whose queue is full does not wait in the background */
     while (err == EAGAIN && family == AF_UNIX && cs_mono_ns(&cs_clock_system) < until) {
         struct pollfd p = {.fd = c->wake_fd, .events = POLLIN};
@@ -72,17 +75,17 @@ static const char *reason(int err)
 }
 
 /* strerror starts with a capital, Go's texts do not. */
-static cs_code dial_failed(struct cs_err *e, const char *net, const char *address, int err)
+cs_code rpc_client_dial_failed(struct cs_err *e, const char *net, const char *address, int err)
 {
     if (err == ECANCELED)
         return cs_fail(e, CS_CANCELLED, "grpc: the client connection is closing");
     if (err == ETIMEDOUT)
-        return cs_fail(e, CS_UNAVAILABLE, DIALING "dial %s %s: i/o timeout\"", net, address);
+        return cs_fail(e, CS_UNAVAILABLE, RPC_DIALING "dial %s %s: i/o timeout\"", net, address);
     char text[128];
     snprintf(text, sizeof text, "%s", reason(err));
     if (text[0] >= 'A' && text[0] <= 'Z')
         text[0] = (char)(text[0] - 'A' + 'a');
-    return cs_fail(e, CS_UNAVAILABLE, DIALING "dial %s %s: connect: %s\"", net, address, text);
+    return cs_fail(e, CS_UNAVAILABLE, RPC_DIALING "dial %s %s: connect: %s\"", net, address, text);
 }
 
 static cs_code dial_unix(struct rpc_client *c, int64_t until, int *fd, struct cs_err *e)
@@ -90,15 +93,15 @@ static cs_code dial_unix(struct rpc_client *c, int64_t until, int *fd, struct cs
     const char *path = c->cfg.unix_path;
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof sa.sun_path)
-        return dial_failed(e, "unix", path, EINVAL);
+        return rpc_client_dial_failed(e, "unix", path, EINVAL);
     memcpy(sa.sun_path, path, strlen(path));
     socklen_t len = sizeof sa;
     if (path[0] == '@') { /* abstract, as Go writes it */
         sa.sun_path[0] = '\0';
         len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
     }
-    int err = try_connect(c, AF_UNIX, (struct sockaddr *)&sa, len, until, fd);
-    return err == 0 ? CS_OK : dial_failed(e, "unix", path, err);
+    int err = rpc_client_connect(c, AF_UNIX, (struct sockaddr *)&sa, len, until, fd);
+    return err == 0 ? CS_OK : rpc_client_dial_failed(e, "unix", path, err);
 }
 
 static void print_address(const struct addrinfo *ai, char *out, size_t cap)
@@ -117,7 +120,8 @@ static cs_code split(const char *address, char *host, size_t cap, const char **p
     size_t len = colon != NULL ? (size_t)(colon - address) : 0;
     const char *start = address;
     if (colon == NULL || len >= cap)
-        return cs_fail(e, CS_UNAVAILABLE, DIALING "dial tcp: address %s: missing port in address\"", address);
+        return cs_fail(e, CS_UNAVAILABLE, RPC_DIALING "dial tcp: address %s: missing port in address\"",
+                       address);
     if (len >= 2 && start[0] == '[' && start[len - 1] == ']') {
         start++;
         len -= 2;
@@ -128,35 +132,43 @@ static cs_code split(const char *address, char *host, size_t cap, const char **p
     return CS_OK;
 }
 
-static cs_code dial_tcp(struct rpc_client *c, int64_t until, int *fd, struct cs_err *e)
+cs_code rpc_client_dial_host(struct rpc_client *c, const char *host, const char *port, int64_t until, int *fd,
+                             struct cs_err *e)
 {
-    char host[256];
-    const char *port = NULL;
-    CS_TRY(split(c->cfg.tcp_address, host, sizeof host, &port, e));
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list = NULL;
     int r = getaddrinfo(host[0] != '\0' ? host : "localhost", port, &hints, &list);
     if (r != 0)
-        return cs_fail(e, CS_UNAVAILABLE, DIALING "dial tcp: lookup %s: %s\"", host,
+        return cs_fail(e, CS_UNAVAILABLE, RPC_DIALING "dial tcp: lookup %s: %s\"", host,
                        r == EAI_NONAME ? "no such host" : gai_strerror(r));
     int err = EADDRNOTAVAIL;
     char address[128] = "";
     for (struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next) {
         print_address(ai, address, sizeof address);
-        err = try_connect(c, ai->ai_family, ai->ai_addr, ai->ai_addrlen, until, fd);
+        err = rpc_client_connect(c, ai->ai_family, ai->ai_addr, ai->ai_addrlen, until, fd);
         if (err == 0 || err == ECANCELED)
             break;
     }
     freeaddrinfo(list);
     if (err != 0)
-        return dial_failed(e, "tcp", address, err);
+        return rpc_client_dial_failed(e, "tcp", address, err);
     int one = 1;
     (void)setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     (void)setsockopt(*fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
     return CS_OK;
 }
 
+static cs_code dial_tcp(struct rpc_client *c, int64_t until, int *fd, struct cs_err *e)
+{
+    char host[256];
+    const char *port = NULL;
+    CS_TRY(split(c->cfg.tcp_address, host, sizeof host, &port, e));
+    return rpc_client_dial_host(c, host, port, until, fd, e);
+}
+
 cs_code rpc_client_dial(struct rpc_client *c, int64_t deadline, int *fd, struct cs_err *e)
 {
     *fd = -1;
-    return c->cfg.unix_path != NULL ? dial_unix(c, deadline, fd, e) : dial_tcp(c, deadline, fd, e);
+    if (c->cfg.unix_path != NULL)
+        return dial_unix(c, deadline, fd, e);
+    return c->cfg.proxy != NULL ? rpc_client_dial_proxy(c, deadline, fd, e) : dial_tcp(c, deadline, fd, e);
 }

@@ -12,9 +12,11 @@
 #include "rpc/client.h"
 #include "rpc/frame.h"
 #include "rpc/io.h"
+#include "rpc/proxy.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 
 #define RPC_CLIENT_WINDOW (256u * 1024) /* bytes of a stream on their way to the caller */
 #define RPC_CLIENT_CONN_WINDOW (1024u * 1024)
@@ -30,6 +32,7 @@ struct rpc_client {
     struct loop *loop;
     struct rpc_client_config cfg; /* [const] strings are copies */
     char *authority;              /* [const] */
+    struct rpc_proxy proxy;       /* [const] with cfg.proxy */
     int wake_fd;                  /* readable once closing: ends a dial */
     pthread_mutex_t lock;
     pthread_cond_t changed;               /* dialing ended, a link changed, `live` fell */
@@ -121,7 +124,21 @@ void rpc_client_unpin(struct rpc_client *c);
 CS_CHECKED cs_code rpc_client_wait(struct rpc_client *c, pthread_cond_t *cond, int64_t mono_ns);
 void rpc_cond_init(pthread_cond_t *cond);
 
+/* client_tunnel.c: in the caller's thread */
+/* A connection to the server through the proxy. */
+CS_CHECKED cs_code rpc_client_dial_proxy(struct rpc_client *c, int64_t deadline, int *fd, struct cs_err *e);
+
 /* client_dial.c: in the caller's thread */
+#define RPC_DIALING "connection error: desc = \"transport: Error while dialing: "
+/* Waits for `events`; 0, ETIMEDOUT at the deadline, ECANCELED when the client is closing, or an errno. */
+int rpc_client_wait_io(const struct rpc_client *c, int fd, short events, int64_t until);
+/* 0 or an errno. */
+int rpc_client_connect(const struct rpc_client *c, int family, const struct sockaddr *sa, socklen_t len,
+                       int64_t until, int *out);
+CS_CHECKED cs_code rpc_client_dial_host(struct rpc_client *c, const char *host, const char *port,
+                                        int64_t until, int *fd, struct cs_err *e);
+/* The words for an errno, as Go's; CS_CANCELLED or CS_UNAVAILABLE. */
+cs_code rpc_client_dial_failed(struct cs_err *e, const char *net, const char *address, int err);
 CS_CHECKED cs_code rpc_client_dial(struct rpc_client *c, int64_t deadline, int *fd, struct cs_err *e);
 
 /* client_link.c: on the loop */

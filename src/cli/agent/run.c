@@ -65,7 +65,7 @@ static cs_code run_agent(struct cli_env *env, void *opts, struct cs_err *e)
         fprintf(env->err, "%s\n", e->text);
         return code;
     }
-    return agent_run(cfg, sink, e);
+    return agent_run(cfg, sink, &env->status, e);
 }
 
 static cs_code validate_agent(struct cli_env *env, void *opts, struct cs_err *e)
