@@ -284,10 +284,7 @@ cs_code agent_attest(struct agent *a, const struct x509_chain *bootstrap_bundle,
 static cs_code adopt(struct agent *a, struct x509_chain *svid, struct crypto_signer **key, const char *key_id,
                      bool reattestable, struct cs_err *e)
 {
-    struct crypto_key *local = crypto_signer_key(*key);
-    if (local == NULL)
-        return cs_fail(e, CS_UNIMPLEMENTED, "the agent's key must be local");
-    CS_TRY(agent_link_set_identity(a->link, svid, local, e));
+    CS_TRY(agent_link_set_identity(a->link, svid, *key, e));
     use(a, svid, key, key_id, reattestable);
     agent_link_release(a->link);
     struct cs_err fault;

@@ -24,7 +24,7 @@ struct agent_link {
     struct x509_verify_cache *verified;
     pthread_mutex_t lock; /* over all below */
     struct x509_chain chain;
-    struct crypto_key *key;
+    struct crypto_signer *key;
     struct spiffe_bundle *bundle;
     struct conn *conn;
     struct agent_link_stream *streams;
@@ -70,7 +70,7 @@ void agent_link_free(struct agent_link *l)
         return;
     conn_unref(l->conn);
     x509_chain_free(&l->chain);
-    crypto_key_unref(l->key);
+    crypto_signer_unref(l->key);
     spiffe_bundle_unref(l->bundle);
     x509_verify_cache_free(l->verified);
     pthread_mutex_destroy(&l->lock);
@@ -78,19 +78,19 @@ void agent_link_free(struct agent_link *l)
     cs_free(l);
 }
 
-cs_code agent_link_set_identity(struct agent_link *l, const struct x509_chain *chain, struct crypto_key *key,
-                                struct cs_err *e)
+cs_code agent_link_set_identity(struct agent_link *l, const struct x509_chain *chain,
+                                struct crypto_signer *key, struct cs_err *e)
 {
     struct x509_chain copy = {0};
     CS_TRY(x509_chain_copy(chain, &copy, e));
     pthread_mutex_lock(&l->lock);
     struct x509_chain old = l->chain;
-    struct crypto_key *old_key = l->key;
+    struct crypto_signer *old_key = l->key;
     l->chain = copy;
-    l->key = crypto_key_ref(key);
+    l->key = crypto_signer_ref(key);
     pthread_mutex_unlock(&l->lock);
     x509_chain_free(&old);
-    crypto_key_unref(old_key);
+    crypto_signer_unref(old_key);
     return CS_OK;
 }
 
@@ -127,6 +127,8 @@ void agent_link_stop(struct agent_link *l)
     l->stopped = true;
     for (struct agent_link_stream *s = l->streams; s != NULL; s = s->next)
         rpc_stream_cancel(s->rpc);
+    if (l->conn != NULL)
+        rpc_client_stop(l->conn->client);
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -182,6 +184,12 @@ static cs_code verify(void *arg, const struct cs_slice *chain, size_t count, str
 
 /* --- Connections --- */
 
+/* Is the key somewhere else, so that whoever signs with it has to wait? */
+static bool key_is_elsewhere(const struct agent_link *l)
+{
+    return l->key != NULL && crypto_signer_key(l->key) == NULL;
+}
+
 /* Lock held. */
 static cs_code make_tls(const struct agent_link *l, SSL_CTX **out, struct cs_err *e)
 {
@@ -190,7 +198,10 @@ static cs_code make_tls(const struct agent_link *l, SSL_CTX **out, struct cs_err
         return cs_fail(e, CS_INTERNAL, "agent certificate chain is too long");
     for (size_t i = 0; i < l->chain.count; i++)
         ders[i] = l->chain.at[i]->der;
-    return rpc_tls_client_ctx(ders, l->chain.count, l->key != NULL ? crypto_key_pkey(l->key) : NULL, out, e);
+    if (key_is_elsewhere(l))
+        return rpc_tls_client_ctx_signer(ders, l->chain.count, l->key, out, e);
+    return rpc_tls_client_ctx(ders, l->chain.count,
+                              l->key != NULL ? crypto_key_pkey(crypto_signer_key(l->key)) : NULL, out, e);
 }
 
 static cs_code conn_new(struct agent_link *l, struct conn **out, struct cs_err *e)
@@ -210,6 +221,7 @@ static cs_code conn_new(struct agent_link *l, struct conn **out, struct cs_err *
         .tls = tls,
         .verify = verify,
         .arg = c,
+        .blocking_handshake = key_is_elsewhere(l),
         .connect_ns = CONNECT_NS,
     };
     cs_code rc = rpc_client_new(l->cfg.loop, &cfg, &c->client, e);

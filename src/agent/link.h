@@ -37,9 +37,10 @@ static inline void agent_link_drop(struct agent_link **l)
     *l = NULL;
 }
 
-/* What the next connection uses; referenced or copied. Without an identity no client certificate is sent. */
+/* What the next connection uses; referenced or copied. Without an identity no client certificate is sent. A
+ * key that is not local makes the call that connects wait for its signature, and nobody else. */
 CS_CHECKED cs_code agent_link_set_identity(struct agent_link *l, const struct x509_chain *chain,
-                                           struct crypto_key *key, struct cs_err *e);
+                                           struct crypto_signer *key, struct cs_err *e);
 void agent_link_set_bundle(struct agent_link *l, const struct spiffe_bundle *bundle);
 /* The next call connects anew; calls under way go on. */
 void agent_link_release(struct agent_link *l);

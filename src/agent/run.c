@@ -367,11 +367,8 @@ static cs_code attest(struct agent *a, struct cs_err *e)
 
 static cs_code connect_self(struct agent *a, struct cs_err *e)
 {
-    struct crypto_key *key = crypto_signer_key(a->self.key);
-    if (key == NULL)
-        return cs_fail(e, CS_UNIMPLEMENTED, "the agent's key must be local");
     agent_link_set_bundle(a->link, a->bundle);
-    return agent_link_set_identity(a->link, &a->self.svid, key, e);
+    return agent_link_set_identity(a->link, &a->self.svid, a->self.key, e);
 }
 
 static cs_code work(struct agent *a, struct cs_err *e)

@@ -54,6 +54,7 @@ void rpc_link_unref(struct rpc_link *k)
 {
     if (atomic_fetch_sub_explicit(&k->refs, 1, memory_order_acq_rel) != 1)
         return;
+    SSL_free(k->ssl);
     if (k->fd >= 0)
         close(k->fd);
     cs_free(k);
@@ -171,7 +172,10 @@ static cs_code connect_once(struct rpc_client *c, int64_t deadline, struct cs_er
             close(fd);
             return cs_nomem(e);
         }
-        code = establish(c, k, until, e);
+        if (c->cfg.blocking_handshake)
+            code = rpc_client_handshake(k, until, e);
+        if (code == CS_OK)
+            code = establish(c, k, until, e);
         rpc_link_unref(k);
     }
     if (code == CS_UNAVAILABLE && own_deadline && cs_mono_ns(&cs_clock_system) >= deadline)
@@ -312,16 +316,21 @@ static void on_last(void *arg)
     rpc_client_unpin(c);
 }
 
-void rpc_client_free(struct rpc_client *c)
+void rpc_client_stop(struct rpc_client *c)
 {
-    if (c == NULL)
-        return;
     uint64_t one = 1;
     pthread_mutex_lock(&c->lock);
     c->closing = true;
     (void)!write(c->wake_fd, &one, sizeof one);
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->lock);
+}
+
+void rpc_client_free(struct rpc_client *c)
+{
+    if (c == NULL)
+        return;
+    rpc_client_stop(c);
     if (!rpc_client_post(c, rpc_client_kill_links, c))
         rpc_client_drop_links(c); /* the loop has ended: nobody else touches them */
     pthread_mutex_lock(&c->lock);

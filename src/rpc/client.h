@@ -22,6 +22,9 @@ struct rpc_client_config {
     /* Judge the server's chain (DER, leaf first) during the handshake. Required with tls. */
     cs_code (*verify)(void *arg, const struct cs_slice *chain, size_t count, struct cs_err *e);
     void *arg;
+    /* The handshake is made in the thread of the call that connects, and not on the loop: the key of `tls` is
+     * elsewhere, and signing waits for it. Only calls that need the new connection wait with it. */
+    bool blocking_handshake;
     int64_t connect_ns;        /* 0: 20 s */
     size_t max_message;        /* received; 0: RPC_MAX_MESSAGE */
     int64_t keepalive_ns;      /* 0: none */
@@ -41,6 +44,9 @@ struct rpc_result {
 /* Connects to nothing yet. The loop is borrowed until rpc_client_free and must run for calls to make way. */
 CS_CHECKED cs_code rpc_client_new(struct loop *loop, const struct rpc_client_config *cfg,
                                   struct rpc_client **out, struct cs_err *e);
+/* Connecting is given up, and calls from now on end with CS_CANCELLED; calls on connections go on. Any
+ * thread; does not block. */
+void rpc_client_stop(struct rpc_client *c);
 /* Ends the calls under way with CS_CANCELLED. All streams must be freed first. The loop must still be
  * running, and is not needed by this client after: connections are closed on it. Blocking; not from the
  * loop's thread. */

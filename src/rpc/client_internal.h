@@ -61,6 +61,7 @@ struct rpc_link {
     struct cs_err why;              /* [lock] when dead */
     struct rpc_link *next, **prev;  /* [lock] */
     int fd;                         /* until it is attached */
+    SSL *ssl;                       /* the same; NULL unless the handshake was made before */
 };
 
 struct rpc_message {
@@ -141,7 +142,11 @@ CS_CHECKED cs_code rpc_client_dial_host(struct rpc_client *c, const char *host, 
 cs_code rpc_client_dial_failed(struct cs_err *e, const char *net, const char *address, int err);
 CS_CHECKED cs_code rpc_client_dial(struct rpc_client *c, int64_t deadline, int *fd, struct cs_err *e);
 
+/* client_tls.c: in the caller's thread */
+CS_CHECKED cs_code rpc_client_handshake(struct rpc_link *k, int64_t until, struct cs_err *e);
+
 /* client_link.c: on the loop */
+extern const struct rpc_io_ops rpc_link_ops;
 CS_CHECKED cs_code rpc_link_h2_init(struct rpc_client *c, struct cs_err *e);
 void rpc_link_attach(void *link);                 /* posted with a reference for the loop */
 void rpc_link_kill(void *link);                   /* posted with a reference */

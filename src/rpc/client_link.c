@@ -255,7 +255,7 @@ static void io_lost(struct rpc_io *io, const struct cs_err *why)
     link_end(LINK_OF(io, io), why);
 }
 
-static const struct rpc_io_ops link_ops = {
+const struct rpc_io_ops rpc_link_ops = {
     .ready = io_ready,
     .lost = io_lost,
     .verify = io_verify,
@@ -268,15 +268,16 @@ static cs_code attach(struct rpc_link *k, struct cs_err *e)
     struct rpc_client *c = k->client;
     int fd = k->fd;
     k->fd = -1;
-    SSL *ssl = NULL;
-    if (c->cfg.tls != NULL) {
+    SSL *ssl = k->ssl;
+    k->ssl = NULL;
+    if (c->cfg.tls != NULL && ssl == NULL) {
         ssl = SSL_new(c->cfg.tls);
         if (ssl == NULL) {
             close(fd);
             return cs_nomem(e);
         }
     }
-    cs_code code = rpc_io_open(&k->io, &c->scratch, &link_ops, fd, ssl, false, e);
+    cs_code code = rpc_io_open(&k->io, &c->scratch, &rpc_link_ops, fd, ssl, false, e);
     if (code == CS_OK)
         code = loop_timer_new(c->loop, on_keepalive, k, &k->keepalive, e);
     return code;

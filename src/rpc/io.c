@@ -2,6 +2,7 @@
 #include "rpc/io.h"
 
 #include "base/mem.h"
+#include "rpc/tls_signer.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -256,18 +257,25 @@ static const struct {
     {TLS13_AD_CERTIFICATE_REQUIRED, "certificate required"},
 };
 
-static void tls_fail(struct rpc_io *io, const char *doing)
+void rpc_io_tls_error(const char *doing, char *text, size_t cap)
 {
     unsigned long code = ERR_peek_error();
-    const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
-    char text[160];
-    snprintf(text, sizeof text, "%s: %s", doing, reason != NULL ? reason : "connection broken");
+    const char *reason = rpc_tls_signer_error();
+    if (reason == NULL && code != 0)
+        reason = ERR_reason_error_string(code);
+    snprintf(text, cap, "%s: %s", doing, reason != NULL ? reason : "connection broken");
     for (size_t i = 0; i < sizeof alerts / sizeof alerts[0]; i++) {
         if (ERR_GET_LIB(code) == ERR_LIB_SSL &&
             ERR_GET_REASON(code) == alerts[i].alert + SSL_AD_REASON_OFFSET)
-            snprintf(text, sizeof text, "remote error: tls: %s", alerts[i].text);
+            snprintf(text, cap, "remote error: tls: %s", alerts[i].text);
     }
     ERR_clear_error();
+}
+
+static void tls_fail(struct rpc_io *io, const char *doing)
+{
+    char text[160];
+    rpc_io_tls_error(doing, text, sizeof text);
     io_dead(io, CS_UNAVAILABLE, text);
 }
 
@@ -408,17 +416,9 @@ static void h2_input(struct rpc_io *io, const uint8_t *p, size_t n)
     io_dead(io, CS_UNAVAILABLE, nghttp2_strerror((int)k));
 }
 
-static void handshake(struct rpc_io *io)
+/* The handshake is done: is HTTP/2 what the peer speaks? */
+static void shaken(struct rpc_io *io)
 {
-    ERR_clear_error();
-    int r = SSL_do_handshake(io->ssl);
-    if (r != 1) {
-        if (SSL_get_error(io->ssl, r) != SSL_ERROR_WANT_READ) {
-            io->got_fatal = true;
-            tls_fail(io, "tls");
-        }
-        return;
-    }
     const unsigned char *alpn = NULL;
     unsigned len = 0;
     SSL_get0_alpn_selected(io->ssl, &alpn, &len);
@@ -432,6 +432,20 @@ static void handshake(struct rpc_io *io)
     cs_code code = io->ops->ready(io, &e);
     if (code != CS_OK)
         io_dead(io, code, e.text);
+}
+
+static void handshake(struct rpc_io *io)
+{
+    ERR_clear_error();
+    int r = SSL_do_handshake(io->ssl);
+    if (r != 1) {
+        if (SSL_get_error(io->ssl, r) != SSL_ERROR_WANT_READ) {
+            io->got_fatal = true;
+            tls_fail(io, "tls");
+        }
+        return;
+    }
+    shaken(io);
 }
 
 static void tls_input(struct rpc_io *io, const uint8_t *p, size_t n)
@@ -517,7 +531,7 @@ void rpc_io_feed(struct rpc_io *io, const uint8_t *data, size_t len)
 
 /* --- Opening --- */
 
-static cs_code tls_attach(struct rpc_io *io, bool server, struct cs_err *e)
+static cs_code tls_bio(struct rpc_io *io, struct cs_err *e)
 {
     BIO *b = BIO_new(io->scratch->bio);
     if (b == NULL)
@@ -525,6 +539,22 @@ static cs_code tls_attach(struct rpc_io *io, bool server, struct cs_err *e)
     BIO_set_data(b, io);
     SSL_set_bio(io->ssl, b, b);
     SSL_set_app_data(io->ssl, io);
+    return CS_OK;
+}
+
+/* The handshake was made on the socket itself; OpenSSL has read no further than it. */
+static cs_code tls_take_over(struct rpc_io *io, struct cs_err *e)
+{
+    CS_TRY(tls_bio(io, e));
+    shaken(io);
+    if (io->dead && e != NULL)
+        *e = io->why;
+    return io->dead ? io->why.code : CS_OK;
+}
+
+static cs_code tls_attach(struct rpc_io *io, bool server, struct cs_err *e)
+{
+    CS_TRY(tls_bio(io, e));
     if (server)
         SSL_set_accept_state(io->ssl);
     else
@@ -537,10 +567,12 @@ cs_code rpc_io_open(struct rpc_io *io, struct rpc_scratch *s, const struct rpc_i
                     bool server, struct cs_err *e)
 {
     *io = (struct rpc_io){.scratch = s, .ops = ops, .fd = fd, .ssl = ssl};
-    if (ssl != NULL)
-        CS_TRY(tls_attach(io, server, e));
-    else
+    if (ssl == NULL)
         CS_TRY(ops->ready(io, e));
+    else if (SSL_is_init_finished(ssl))
+        CS_TRY(tls_take_over(io, e));
+    else
+        CS_TRY(tls_attach(io, server, e));
     if (fd < 0)
         return CS_OK;
     io->rd = event_new(loop_base(s->loop), fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_event, io);

@@ -64,10 +64,13 @@ struct rpc_io {
     struct cs_err why; /* valid when dead */
 };
 /* Takes the non-blocking fd and the SSL object (NULL: plain) over, also when it fails. Calls
- * ops->ready from here when there is no handshake to do. `server`: accept side. fd -1: bytes come
- * from rpc_io_feed and go nowhere. After an error: rpc_io_close. */
+ * ops->ready from here when there is no handshake to do, or it was done already. `server`: accept side. fd
+ * -1: bytes come from rpc_io_feed and go nowhere. After an error: rpc_io_close. */
 CS_CHECKED cs_code rpc_io_open(struct rpc_io *io, struct rpc_scratch *s, const struct rpc_io_ops *ops, int fd,
                                SSL *ssl, bool server, struct cs_err *e);
+/* What the oldest error in OpenSSL's queue of this thread says about a connection, in Go's words where they
+ * are known; empties the queue. */
+void rpc_io_tls_error(const char *doing, char *text, size_t cap);
 /* Frees session, TLS state, events and socket; not from inside nghttp2's callbacks. */
 void rpc_io_close(struct rpc_io *io);
 /* Send what the session has to send, soon: at the end of the running turn or in one of its own. */

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "rpc/io.h"
 #include "rpc/tls_provider.h"
+#include "rpc/tls_signer.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -141,6 +142,17 @@ cs_code rpc_tls_client_ctx(const struct cs_slice *chain, size_t count, EVP_PKEY 
         return cs_nomem(e);
     }
     return CS_OK;
+}
+
+cs_code rpc_tls_client_ctx_signer(const struct cs_slice *chain, size_t count, struct crypto_signer *signer,
+                                  SSL_CTX **out, struct cs_err *e)
+{
+    EVP_PKEY *key = NULL;
+    *out = NULL;
+    CS_TRY(rpc_tls_signer_pkey(signer, &key, e));
+    cs_code code = rpc_tls_client_ctx(chain, count, key, out, e);
+    EVP_PKEY_free(key);
+    return code;
 }
 
 SSL_CTX *rpc_tls_ctx_ref(SSL_CTX *ctx)
