@@ -79,6 +79,10 @@ static inline const char *agent_server_proxy(const struct agent_config *cfg)
     return cfg->enclave.on && cfg->enclave.server_proxy[0] != '\0' ? cfg->enclave.server_proxy : NULL;
 }
 
+/* The plugins of a kind, const struct catalog_plugin *, in the order of the configuration. */
+CS_CHECKED cs_code agent_plugins_of(const struct agent *a, const char *type, struct cs_vec *out,
+                                    struct cs_err *e);
+
 /* --- attest.c --- */
 /* The SVID from storage, or a new one by node attestation; then a->self and a->bundle are set. */
 CS_CHECKED cs_code agent_attest(struct agent *a, const struct x509_chain *bootstrap_bundle, bool insecure,

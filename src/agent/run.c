@@ -230,13 +230,19 @@ static cs_code present_token(void *self, const struct nodeattestor_agent_stream 
 
 static const struct nodeattestor_agent_ops token_ops = {.attest = present_token};
 
+cs_code agent_plugins_of(const struct agent *a, const char *type, struct cs_vec *out, struct cs_err *e)
+{
+    const struct catalog_plugin *p;
+    for (size_t n = 0; (p = catalog_nth(a->catalog, type, n)) != NULL; n++)
+        if (cs_vec_push(out, (void *)(uintptr_t)p) != CS_OK)
+            return cs_nomem(e);
+    return CS_OK;
+}
+
 static cs_code make_store(struct agent *a, struct cs_err *e)
 {
     CS_CLEANUP(cs_vec_free) struct cs_vec plugins = {0};
-    const struct catalog_plugin *p;
-    for (size_t n = 0; (p = catalog_nth(a->catalog, PLUGIN_TYPE_SVIDSTORE, n)) != NULL; n++)
-        if (cs_vec_push(&plugins, (void *)(uintptr_t)p) != CS_OK)
-            return cs_nomem(e);
+    CS_TRY(agent_plugins_of(a, PLUGIN_TYPE_SVIDSTORE, &plugins, e));
     const struct agent_store_config cfg = {
         .log = cs_log_sub(a->log, "svid_store_service"),
         .cache_log = cs_log_sub(a->log, "svid_store_cache"),

@@ -141,6 +141,7 @@ static bool call_remove(struct store_place *p, const struct store_gone *g)
         cs_log_debug(&log, "SVID deleted successfully", KV_INT(CS_F_REVISION_NUMBER, g->revision));
         return true;
     }
+    rc = plugin_answer(p->plugin->type, p->plugin->name, rc, &e);
     if (rc == CS_INVALID) {
         const struct cs_err full = worded(&e);
         cs_log_debug(&log, "Failed to delete SVID because of malformed selectors", KV_ERR(&full),
@@ -288,6 +289,7 @@ static bool call_put(struct store_place *p, const struct put_job *j)
         return false;
     }
     rc = ops->put(p->plugin->self, &svid, metadata, j->entry->selector_count, &e);
+    rc = plugin_answer(p->plugin->type, p->plugin->name, rc, &e);
     if (rc != CS_OK) {
         log_failure(p, &log, "Failed to put X509-SVID", j->revision, &e);
         return false;

@@ -6,7 +6,6 @@
 #include "agent/enclave.h"
 #include "agent/workload.h"
 #include "base/logfields.h"
-#include "plugin/workloadattestor.h"
 
 #include <unistd.h>
 
@@ -26,36 +25,6 @@ struct cs_log workload_log(const struct workload_api *w, struct rpc_call *call)
 
 /* --- Attestation --- */
 
-static cs_code add_values(struct workload_caller *out, struct cs_arena *arena, const char *type,
-                          const struct workloadattestor_values *v, struct cs_err *e)
-{
-    const char **grown = cs_arena_alloc(arena, (out->count + v->count + 1) * sizeof *grown);
-    if (grown == NULL)
-        return cs_nomem(e);
-    if (out->count > 0)
-        memcpy(grown, out->selectors, out->count * sizeof *grown);
-    out->selectors = grown;
-    for (size_t i = 0; i < v->count; i++) {
-        grown[out->count] = cs_arena_printf(arena, "%s:%s", type, v->at[i]);
-        if (grown[out->count] == NULL)
-            return cs_nomem(e);
-        out->count++;
-    }
-    return CS_OK;
-}
-
-static cs_code ask_plugin(const struct catalog_plugin *p, struct cs_arena *arena, struct workload_caller *out,
-                          struct cs_err *e)
-{
-    const struct workloadattestor_ops *ops = p->ops;
-    struct workloadattestor_values v = {.arena = arena};
-    if (ops->attest(p->self, out->pid, &v, e) != CS_OK) {
-        (void)cs_wrap(e, "workloadattestor(%s)", p->name);
-        return cs_wrap(e, "workload attestor \"%s\" failed", p->name);
-    }
-    return add_values(out, arena, p->name, &v, e);
-}
-
 static void log_selectors(const struct cs_log *log, const struct workload_caller *c)
 {
     if (!cs_log_on(log, CS_LOG_DEBUG) || c->pid == getpid())
@@ -70,44 +39,16 @@ static void log_selectors(const struct cs_log *log, const struct workload_caller
     cs_log_debug(log, "PID attested to have selectors", KV(CS_F_SELECTORS, cs_buf_cstr(&text)));
 }
 
-/* All plugins; what one cannot say the others may. */
-static cs_code ask_plugins(struct workload_api *w, struct cs_arena *arena, struct workload_caller *out,
-                           struct cs_err *e)
-{
-    struct agent *a = w->agent;
-    struct cs_log log = cs_log_with(cs_log_sub(a->log, "workload_attestor"), KV_INT("pid", out->pid));
-    const struct catalog_plugin *p;
-    size_t good = 0;
-    struct cs_err first = {0};
-    for (size_t n = 0; (p = catalog_nth(a->catalog, PLUGIN_TYPE_WORKLOADATTESTOR, n)) != NULL; n++) {
-        struct cs_err fault;
-        if (ask_plugin(p, arena, out, &fault) == CS_OK) {
-            good++;
-            continue;
-        }
-        if (cs_log_limit_ok(&w->failures, FAILURES_PER_SECOND, NULL))
-            cs_log_error(&log, "Workload attestor failed", KV_ERR(&fault), KV("plugin_name", p->name));
-        if (first.code == CS_OK)
-            first = fault;
-    }
-    if (good == 0 && first.code != CS_OK) {
-        if (e != NULL)
-            *e = first;
-        return first.code;
-    }
-    if (first.code != CS_OK && cs_log_limit_ok(&w->failures, FAILURES_PER_SECOND, NULL))
-        cs_log_error(&log, "Failed to collect all selectors", KV_ERR(&first));
-    log_selectors(&log, out);
-    return CS_OK;
-}
-
 static cs_code attest_peer(struct workload_api *w, const struct loop_peer *peer, struct cs_arena *arena,
                            struct workload_caller *out, struct cs_err *e)
 {
     if (peer == NULL)
         return cs_fail(e, CS_INTERNAL, "peer tracker watcher missing from context");
     out->pid = peer->pid;
-    CS_TRY(ask_plugins(w, arena, out, e));
+    CS_TRY(agent_attestors_ask(w->attestors, out->pid, arena, &out->selectors, &out->count, e));
+    const struct cs_log log =
+        cs_log_with(cs_log_sub(w->agent->log, "workload_attestor"), KV_INT("pid", out->pid));
+    log_selectors(&log, out);
     /* Only now: the process that was looked at is the one that called. */
     if (loop_peer_check(peer, e) != CS_OK)
         return cs_wrap(e, "could not verify existence of the original caller");

@@ -267,10 +267,24 @@ static cs_code add_limit(struct workload_api *w, enum workload_limit at, const c
     return CS_OK;
 }
 
+static cs_code make_attestors(struct workload_api *w, struct cs_err *e)
+{
+    CS_CLEANUP(cs_vec_free) struct cs_vec plugins = {0};
+    const struct agent *a = w->agent;
+    CS_TRY(agent_plugins_of(a, PLUGIN_TYPE_WORKLOADATTESTOR, &plugins, e));
+    const struct agent_attestors_config cfg = {
+        .log = cs_log_sub(a->log, "workload_attestor"),
+        .plugins = (const struct catalog_plugin *const *)(void *)plugins.at,
+        .plugin_count = plugins.len,
+    };
+    return agent_attestors_new(&cfg, &w->attestors, e);
+}
+
 cs_code workload_api_init(struct workload_api *w, struct agent *a, struct cs_err *e)
 {
     const struct agent_config *cfg = a->cfg;
     *w = (struct workload_api){.agent = a, .log = cs_log_sub(a->log, "endpoints")};
+    CS_TRY(make_attestors(w, e));
     CS_TRY(agent_fairqueue_new("jwt", JWT_THREADS, JWT_QUEUE_PER_PROCESS, JWT_QUEUE, &w->jwt_jobs, e));
     CS_TRY(
         add_limit(w, LIMIT_X509_SVID, "/SpiffeWorkloadAPI/FetchX509SVID", cfg->ratelimit.fetch_x509_svid, e));
@@ -284,6 +298,7 @@ cs_code workload_api_init(struct workload_api *w, struct agent *a, struct cs_err
 void workload_api_free(struct workload_api *w)
 {
     agent_fairqueue_free(w->jwt_jobs);
+    agent_attestors_free(w->attestors);
     for (size_t i = 0; i < LIMIT_COUNT; i++)
         agent_ratelimit_free(w->limits[i]);
     *w = (struct workload_api){0};

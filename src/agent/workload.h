@@ -6,6 +6,7 @@
 #define CS_AGENT_WORKLOAD_H
 
 #include "agent/agent.h"
+#include "agent/attestors.h"
 #include "agent/fairqueue.h"
 #include "agent/ratelimit.h"
 #include "rpc/server.h"
@@ -17,6 +18,7 @@ struct workload_api {
     struct agent *agent;
     struct cs_log log;
     struct agent_fairqueue *jwt_jobs; /* calls to the server for tokens: they may hang, nobody else waits */
+    struct agent_attestors *attestors;
     struct agent_ratelimit *limits[LIMIT_COUNT]; /* NULL: no limit */
     struct cs_log_limit denials, failures;
 };

@@ -465,7 +465,8 @@ static void test_removed_is_deleted(void **state)
     expect_call(&f->disk, 1, "delete name:a,x:1");
     expect_call(&f->disk, 2, "delete name:a,x:1");
     expect_call(&f->disk, 3, "delete name:a,x:1");
-    await_logged(f, "Failed to delete SVID", "error=\"rpc error: code = Unavailable desc = no\"");
+    await_logged(f, "Failed to delete SVID",
+                 "error=\"rpc error: code = Unavailable desc = svidstore(disk): no\"");
     await_logged(f, "SVID deleted successfully", "entry=a");
     await_logged(f, "Entry removed", "entry=a");
     assert_int_equal(agent_store_count(f->store), 0);
@@ -557,7 +558,8 @@ static void test_failing_put_comes_again(void **state)
     for (size_t i = 0; i < 4; i++)
         expect_call(&f->disk, i, "put /a name:a roots=1");
     await_logged(f, "SVID stored successfully", "entry=a");
-    assert_true(logged(f, "Failed to put X509-SVID", "error=\"rpc error: code = Unknown desc = no\""));
+    assert_true(logged(f, "Failed to put X509-SVID",
+                       "error=\"rpc error: code = Unknown desc = svidstore(disk): no\""));
 }
 
 /* One that fails lets the others go before it. */
