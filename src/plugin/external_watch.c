@@ -206,6 +206,7 @@ static void on_exit_event(evutil_socket_t fd, short what, void *arg)
     }
     (void)read_pipe(run, run->process.err, false, LAST_CHUNKS);
     plugin_lines_end(&run->err_lines, log_line, &run->log);
+    plugin_hclog_end(&run->log);
     pthread_mutex_lock(&x->lock); /* from here on the number may be another's */
     atomic_store(&x->group, 0);
     pthread_mutex_unlock(&x->lock);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "plugin/hclog.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <jansson.h>
 
@@ -14,30 +16,50 @@ static bool begins(struct cs_slice s, const char *with)
     return s.len >= n && memcmp(s.data, with, n) == 0;
 }
 
-static void emit(struct plugin_hclog *h, enum cs_level level, const char *msg, const struct cs_kv *kv,
-                 size_t n)
+/* --- The flood gate --- */
+
+void plugin_hclog_end(struct plugin_hclog *h)
 {
-    uint32_t held = 0;
-    if (!cs_log_on(h->log, level) || !cs_log_limit_ok(&h->limit, PLUGIN_HCLOG_RATE, &held))
-        return;
-    if (held > 0)
-        cs_log_warn(h->log, "Plugin logs too much; lines were dropped", KV_INT("dropped", held),
+    if (h->held > 0)
+        cs_log_warn(h->log, "Plugin logs too much; lines were dropped", KV_INT("dropped", h->held),
                     KV("subsystem_name", h->subsystem));
-    cs_log_emit(h->log, level, __FILE__, __LINE__, __func__, msg, kv, n);
+    h->held = 0;
 }
 
-/* Trace is a level SPIRE never shows of a plugin. */
+/* Asked before anything is done with a line: dropping one costs next to nothing. */
+static bool let_through(struct plugin_hclog *h, size_t len)
+{
+    int64_t now = cs_mono_ns(&cs_clock_system) / CS_NS_PER_S + 1; /* 0 is a fresh one */
+    if (now != h->second) {
+        plugin_hclog_end(h);
+        h->second = now;
+        h->lines = 0;
+        h->bytes = 0;
+    }
+    if (h->lines >= PLUGIN_HCLOG_RATE || h->bytes >= PLUGIN_HCLOG_BYTES) {
+        h->held++;
+        return false;
+    }
+    h->lines++;
+    h->bytes += len;
+    return true;
+}
+
+/* --- Levels --- */
+
+static const struct {
+    const char *name, *mark;
+    enum cs_level level;
+} levels[] = {{"trace", "[TRACE]", CS_LOG_TRACE},
+              {"debug", "[DEBUG]", CS_LOG_DEBUG},
+              {"info", "[INFO]", CS_LOG_INFO},
+              {"warn", "[WARN]", CS_LOG_WARN},
+              {"error", "[ERROR]", CS_LOG_ERROR}};
+#define LEVELS (sizeof levels / sizeof levels[0])
+
 static bool level_of(const char *name, enum cs_level *out)
 {
-    static const struct {
-        const char *name;
-        enum cs_level level;
-    } levels[] = {{"trace", CS_LOG_TRACE},
-                  {"debug", CS_LOG_DEBUG},
-                  {"info", CS_LOG_INFO},
-                  {"warn", CS_LOG_WARN},
-                  {"error", CS_LOG_ERROR}};
-    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
+    for (size_t i = 0; i < LEVELS; i++)
         if (strcasecmp(levels[i].name, name) == 0) {
             *out = levels[i].level;
             return true;
@@ -45,96 +67,179 @@ static bool level_of(const char *name, enum cs_level *out)
     return false;
 }
 
-static void plain_line(struct plugin_hclog *h, struct cs_slice line)
+/* Trace is a level SPIRE never shows of a plugin. */
+static bool shown(const struct plugin_hclog *h, enum cs_level level)
 {
-    static const struct {
-        const char *mark;
-        enum cs_level level;
-    } marks[] = {{"[TRACE]", CS_LOG_TRACE},
-                 {"[DEBUG]", CS_LOG_DEBUG},
-                 {"[INFO]", CS_LOG_INFO},
-                 {"[WARN]", CS_LOG_WARN},
-                 {"[ERROR]", CS_LOG_ERROR}};
-    enum cs_level level = h->in_panic ? CS_LOG_ERROR : CS_LOG_DEBUG;
-    bool marked = false;
-    for (size_t i = 0; i < sizeof marks / sizeof marks[0] && !marked; i++)
-        if (begins(line, marks[i].mark)) {
-            level = marks[i].level;
-            marked = true;
-        }
-    if (!marked && (begins(line, "panic: ") || begins(line, "fatal error: "))) {
-        h->in_panic = true;
-        level = CS_LOG_ERROR;
-    }
-    CS_CLEANUP(cs_freep) char *text = cs_strndup((const char *)line.data, line.len);
-    const struct cs_kv kv[] = {KV("subsystem_name", h->subsystem)};
-    if (text != NULL && level != CS_LOG_TRACE)
-        emit(h, level, text, kv, 1);
+    return level != CS_LOG_TRACE && cs_log_on(h->log, level);
 }
 
-/* The fields of an object as texts; those that are not strings as JSON. */
+/* --- Lines without form --- */
+
+static enum cs_level plain_level(struct plugin_hclog *h, struct cs_slice line)
+{
+    for (size_t i = 0; i < LEVELS; i++)
+        if (begins(line, levels[i].mark))
+            return levels[i].level;
+    if (begins(line, "panic: ") || begins(line, "fatal error: "))
+        h->in_panic = true;
+    return h->in_panic ? CS_LOG_ERROR : CS_LOG_DEBUG;
+}
+
+/* A C string has no NUL. */
+static char *text_of(struct cs_slice line)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf out = {0};
+    for (;;) {
+        const uint8_t *nul = line.len > 0 ? memchr(line.data, 0, line.len) : NULL;
+        size_t n = nul != NULL ? (size_t)(nul - line.data) : line.len;
+        cs_buf_add_slice(&out, cs_slice_of(line.data, n));
+        if (nul == NULL)
+            return cs_buf_take_str(&out);
+        cs_buf_add_str(&out, "\xef\xbf\xbd");
+        line = cs_slice_of(nul + 1, line.len - n - 1);
+    }
+}
+
+static void plain_line(struct plugin_hclog *h, struct cs_slice line)
+{
+    enum cs_level level = plain_level(h, line);
+    if (!shown(h, level))
+        return;
+    CS_CLEANUP(cs_freep) char *text = text_of(line);
+    const struct cs_kv kv[] = {KV("subsystem_name", h->subsystem)};
+    if (text != NULL)
+        cs_log_emit(h->log, level, __FILE__, __LINE__, __func__, text, kv, 1);
+}
+
+/* --- hclog's JSON --- */
+
+/* A value as Go prints it (%v), which is what SPIRE's log makes of it; but whole numbers without exponent. */
+static void add_value(struct cs_buf *out, json_t *v, bool inside)
+{
+    const char *key, *sep = "";
+    json_t *item;
+    size_t i;
+    switch (json_typeof(v)) {
+    case JSON_OBJECT:
+        cs_buf_add_str(out, "map[");
+        json_object_foreach(v, key, item)
+        {
+            cs_buf_printf(out, "%s%s:", sep, key);
+            add_value(out, item, true);
+            sep = " ";
+        }
+        cs_buf_add_str(out, "]");
+        break;
+    case JSON_ARRAY:
+        cs_buf_add_str(out, "[");
+        json_array_foreach(v, i, item)
+        {
+            cs_buf_add_str(out, i > 0 ? " " : "");
+            add_value(out, item, true);
+        }
+        cs_buf_add_str(out, "]");
+        break;
+    case JSON_STRING:
+        cs_buf_add_str(out, json_string_value(v));
+        break;
+    case JSON_INTEGER:
+        cs_buf_printf(out, "%lld", (long long)json_integer_value(v));
+        break;
+    case JSON_REAL:
+        cs_buf_printf(out, "%.15g", json_real_value(v));
+        break;
+    case JSON_NULL:
+        cs_buf_add_str(out, inside ? "<nil>" : "");
+        break;
+    default:
+        cs_buf_add_str(out, json_is_true(v) ? "true" : "false");
+    }
+}
+
+/* The names are the plugin's own choice. What would break the form of a line is replaced, and names that we
+ * give a meaning get "fields." in front, as logrus does with those of its own. */
+static void add_key(struct cs_buf *out, const char *key)
+{
+    static const char *const ours[] = {"plugin_name", "plugin_type", "external", "subsystem_name"};
+    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
+        if (strcmp(key, ours[i]) == 0)
+            cs_buf_add_str(out, "fields.");
+    if (strcmp(key, "@timestamp") == 0)
+        key = "timestamp";
+    for (size_t n = 0; key[n] != '\0' && n < PLUGIN_HCLOG_KEY_MAX; n++) {
+        char c = key[n];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                     strchr("_-.@", c) != NULL;
+        cs_buf_add_byte(out, (uint8_t)(plain ? c : '_'));
+    }
+}
+
 struct fields {
     struct cs_kv kv[PLUGIN_HCLOG_FIELDS + 1];
-    char *made[PLUGIN_HCLOG_FIELDS];
+    char *made[2 * PLUGIN_HCLOG_FIELDS];
     size_t count, made_count;
 };
 
+static const char *keep(struct fields *f, struct cs_buf *text)
+{
+    char *s = cs_buf_take_str(text);
+    if (s != NULL)
+        f->made[f->made_count++] = s;
+    return s;
+}
+
 static void add_field(struct fields *f, const char *key, json_t *value)
 {
-    if (f->count >= PLUGIN_HCLOG_FIELDS)
+    struct cs_buf name = {0}, text = {0};
+    if (f->count > PLUGIN_HCLOG_FIELDS)
         return;
-    const char *text = json_string_value(value);
-    if (text == NULL) {
-        char *made = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        if (made == NULL)
-            return;
-        f->made[f->made_count++] = made;
-        text = made;
-    }
-    f->kv[f->count++] = KV(key, text);
+    add_key(&name, key);
+    add_value(&text, value, false);
+    const char *k = keep(f, &name), *v = keep(f, &text);
+    cs_buf_free(&name);
+    cs_buf_free(&text);
+    if (k != NULL && v != NULL)
+        f->kv[f->count++] = KV(k, v);
 }
 
 static void free_fields(struct fields *f)
 {
-    json_free_t release;
-    json_get_alloc_funcs(NULL, &release);
     for (size_t i = 0; i < f->made_count; i++)
-        release(f->made[i]);
+        cs_free(f->made[i]);
 }
 
 static void json_line(struct plugin_hclog *h, json_t *object, enum cs_level level)
 {
-    CS_CLEANUP(free_fields) struct fields f = {0};
+    CS_CLEANUP(free_fields) struct fields f = {.count = 0};
     const char *key, *msg = json_string_value(json_object_get(object, "@message"));
     json_t *value;
     f.kv[f.count++] = KV("subsystem_name", h->subsystem);
     json_object_foreach(object, key, value)
     {
-        if (strcmp(key, "@message") == 0 || strcmp(key, "@level") == 0)
-            continue;
-        add_field(&f, strcmp(key, "@timestamp") == 0 ? "timestamp" : key, value);
+        if (strcmp(key, "@message") != 0 && strcmp(key, "@level") != 0)
+            add_field(&f, key, value);
     }
-    emit(h, level, msg != NULL ? msg : "", f.kv, f.count);
+    cs_log_emit(h->log, level, __FILE__, __LINE__, __func__, msg != NULL ? msg : "", f.kv, f.count);
 }
 
 static bool too_deep(struct cs_slice line)
 {
-    size_t depth = 0, open = 0;
+    size_t open = 0;
     for (size_t i = 0; i < line.len; i++) {
-        depth += line.data[i] == '{' || line.data[i] == '[';
-        if (depth > open)
-            open = depth;
-        if ((line.data[i] == '}' || line.data[i] == ']') && depth > 0)
-            depth--;
+        open += line.data[i] == '{' || line.data[i] == '[';
+        if (open > DEPTH_MAX)
+            return true;
+        if ((line.data[i] == '}' || line.data[i] == ']') && open > 0)
+            open--;
     }
-    return open > DEPTH_MAX;
+    return false;
 }
 
 void plugin_hclog_line(struct plugin_hclog *h, struct cs_slice line)
 {
     while (line.len > 0 && line.data[line.len - 1] == '\r')
         line.len--;
-    if (line.len == 0)
+    if (line.len == 0 || !let_through(h, line.len))
         return;
     json_t *object = line.data[0] == '{' && !too_deep(line)
                          ? json_loadb((const char *)line.data, line.len, 0, NULL)
@@ -143,7 +248,7 @@ void plugin_hclog_line(struct plugin_hclog *h, struct cs_slice line)
     enum cs_level level;
     if (name == NULL || !level_of(name, &level))
         plain_line(h, line);
-    else if (level != CS_LOG_TRACE)
+    else if (shown(h, level))
         json_line(h, object, level);
     json_decref(object);
 }

@@ -33,16 +33,17 @@ static bool wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t mono
 
 cs_code rpc_client_wait(struct rpc_client *c, pthread_cond_t *cond, int64_t mono_ns)
 {
-    while (c->cfg.stopped != NULL) {
+    if (c->cfg.stopped == NULL)
+        return wait_until(cond, &c->lock, mono_ns) ? CS_OK : CS_DEADLINE;
+    for (;;) {
         int64_t poll = cs_mono_ns(&cs_clock_system) + RPC_CLIENT_STOP_POLL_NS;
-        if (poll >= mono_ns)
-            break;
-        if (wait_until(cond, &c->lock, poll))
+        if (wait_until(cond, &c->lock, poll < mono_ns ? poll : mono_ns))
             return CS_OK;
         if (c->cfg.stopped(c->cfg.arg))
             return CS_CANCELLED;
+        if (poll >= mono_ns)
+            return CS_DEADLINE;
     }
-    return wait_until(cond, &c->lock, mono_ns) ? CS_OK : CS_DEADLINE;
 }
 
 void rpc_link_ref(struct rpc_link *k)

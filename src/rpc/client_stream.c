@@ -417,6 +417,8 @@ static cs_code recv_locked(struct rpc_stream *s, struct cs_buf *msg, bool *end, 
 {
     while (s->in.first == NULL && !s->done && !s->cancel) {
         int64_t limit = until < s->deadline ? until : s->deadline;
+        if (s->ready != NULL) /* on the loop, which waits for nothing */
+            return cs_fail(e, CS_DEADLINE, "no message in time");
         cs_code waited = rpc_client_wait(s->client, &s->cond, limit);
         if (waited == CS_OK)
             continue;
