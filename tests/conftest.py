@@ -69,6 +69,12 @@ def plugins(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def nitro_agent(tmp_path_factory):
+    """The program that attests as enclaves do, built once."""
+    return goclients.build(goclients.NITRO, tmp_path_factory.mktemp("go"))
+
+
+@pytest.fixture(scope="session")
 def kit(tmp_path_factory):
     """The plugin kit, installed, and its examples, built once."""
     return kitlib.Kit(tmp_path_factory.mktemp("kit"))

@@ -8,6 +8,7 @@ INTEROP = pathlib.Path(__file__).resolve().parents[1] / "interop"
 GOSPIFFE = INTEROP / "gospiffe"
 APIDIFF = INTEROP / "apidiff"
 PLUGINS = INTEROP / "plugins"
+NITRO = INTEROP / "nitro"
 OPTIONS = "ratelimit {\n        attestation = false\n    }"
 
 
