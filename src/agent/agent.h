@@ -36,9 +36,11 @@ struct agent {
     struct cs_log_sink *sink;
     struct cs_log log, mlog; /* plain, and the manager's */
     const struct cs_clock *clock;
-    struct loop *loop; /* the main thread's: signals, server connection, health */
-    char *server;      /* "host:port" */
-    struct catalog *catalog;
+    struct loop *loop;              /* the main thread's: signals, server connection, health */
+    char *server;                   /* "host:port" */
+    struct crypto_stop plugin_stop; /* true once the agent is stopping: ends calls of external plugins */
+    struct loop_pool *reload;       /* reads plugin_data_files again; NULL: there are none */
+    struct catalog *catalog;        /* written under `lock` */
     const struct keymanager_ops *km;
     void *km_self;
     const char *km_name;
@@ -59,7 +61,7 @@ struct agent {
 
     pthread_mutex_t lock; /* over the next five */
     pthread_cond_t wake;
-    bool stopping, wanted, reload;
+    bool stopping, wanted;
     struct agent_command command;
 
     struct agent_enclave *enclave; /* NULL: an ordinary agent */
@@ -79,6 +81,18 @@ static inline const char *agent_server_proxy(const struct agent_config *cfg)
     return cfg->enclave.on && cfg->enclave.server_proxy[0] != '\0' ? cfg->enclave.server_proxy : NULL;
 }
 
+/* --- plugins.c --- */
+/* Loads all plugins, and makes what brings SVIDs to stores. Manager's thread, since a plugin may take its
+ * time over its configuration. */
+CS_CHECKED cs_code agent_plugins_load(struct agent *a, struct cs_err *e);
+/* Has the plugins look at their plugin_data_file again, in a thread of its own. Any thread; does not block.
+ */
+void agent_plugins_reconfigure(struct agent *a);
+/* Waits for calls of plugins under way, which end because the agent is stopping. */
+void agent_plugins_free(struct agent *a);
+CS_CHECKED cs_code agent_plugins_validate(const struct agent_config *cfg, struct cs_log log,
+                                          void (*note)(void *arg, const char *plugin, const char *text),
+                                          void *arg, struct cs_err *e);
 /* The plugins of a kind, const struct catalog_plugin *, in the order of the configuration. */
 CS_CHECKED cs_code agent_plugins_of(const struct agent *a, const char *type, struct cs_vec *out,
                                     struct cs_err *e);

@@ -40,22 +40,18 @@ bool agent_wait(struct agent *a, int64_t until_ns, bool *wanted)
     bool heed = wanted != NULL;
     int rc = 0;
     pthread_mutex_lock(&a->lock);
-    while (!a->stopping && !a->reload && !(heed && a->wanted) && rc == 0)
+    while (!a->stopping && !(heed && a->wanted) && rc == 0)
         rc = pthread_cond_timedwait(&a->wake, &a->lock, &until);
     bool go_on = !a->stopping;
-    bool reload = a->reload;
-    a->reload = false;
     if (heed) {
         *wanted = a->wanted;
         a->wanted = false;
     }
     pthread_mutex_unlock(&a->lock);
-    if (reload && a->catalog != NULL)
-        catalog_reconfigure(a->catalog);
     return go_on;
 }
 
-/* Any thread; ends what the manager waits for. */
+/* Any thread; ends what the manager waits for, and calls of external plugins (a->plugin_stop). */
 static void stop(struct agent *a)
 {
     pthread_mutex_lock(&a->lock);
@@ -135,12 +131,8 @@ static void end_command(struct agent *a)
 
 static void on_reconfigure(int signum, void *arg)
 {
-    struct agent *a = arg;
     (void)signum;
-    pthread_mutex_lock(&a->lock);
-    a->reload = true;
-    pthread_cond_broadcast(&a->wake);
-    pthread_mutex_unlock(&a->lock);
+    agent_plugins_reconfigure(arg);
 }
 
 static void on_reopen(int signum, void *arg)
@@ -197,82 +189,6 @@ static cs_code prepare(struct agent *a, struct cs_err *e)
         return cs_wrap(e, "failed to open storage");
     agent_bootstrap_init(&a->bootstrap, cfg, a->clock, a->log, a->storage);
     return CS_OK;
-}
-
-/* --- Plugins --- */
-
-static struct catalog_config catalog_of(const struct agent_config *cfg, struct cs_log log)
-{
-    return (struct catalog_config){
-        .program = "agent",
-        .kinds = plugin_agent_kinds,
-        .kind_count = plugin_agent_kind_count,
-        .plugins = &cfg->plugins,
-        /* in an enclave nobody is attested */
-        .optional_type = cfg->enclave.on ? PLUGIN_TYPE_WORKLOADATTESTOR : NULL,
-        .env = {.log = cs_log_sub(log, "catalog"),
-                .clock = &cs_clock_system,
-                .trust_domain = cfg->trust_domain,
-                .data_dir = cfg->data_dir},
-    };
-}
-
-/* A join token that was given goes before the plugin that is configured. */
-static cs_code present_token(void *self, const struct nodeattestor_agent_stream *stream, struct cs_err *e)
-{
-    const char *token = self;
-    CS_CLEANUP(cs_buf_free) struct cs_buf challenge = {0};
-    bool done = false;
-    CS_TRY(stream->exchange(stream->arg, cs_slice_str(token), &challenge, &done, e));
-    return done ? CS_OK
-                : cs_fail(e, CS_INTERNAL, "nodeattestor(join_token): server issued unexpected challenge");
-}
-
-static const struct nodeattestor_agent_ops token_ops = {.attest = present_token};
-
-cs_code agent_plugins_of(const struct agent *a, const char *type, struct cs_vec *out, struct cs_err *e)
-{
-    const struct catalog_plugin *p;
-    for (size_t n = 0; (p = catalog_nth(a->catalog, type, n)) != NULL; n++)
-        if (cs_vec_push(out, (void *)(uintptr_t)p) != CS_OK)
-            return cs_nomem(e);
-    return CS_OK;
-}
-
-static cs_code make_store(struct agent *a, struct cs_err *e)
-{
-    CS_CLEANUP(cs_vec_free) struct cs_vec plugins = {0};
-    CS_TRY(agent_plugins_of(a, PLUGIN_TYPE_SVIDSTORE, &plugins, e));
-    const struct agent_store_config cfg = {
-        .log = cs_log_sub(a->log, "svid_store_service"),
-        .cache_log = cs_log_sub(a->log, "svid_store_cache"),
-        .clock = a->clock,
-        .trust_domain = a->cfg->trust_domain,
-        .plugins = (const struct catalog_plugin *const *)(void *)plugins.at,
-        .plugin_count = plugins.len,
-    };
-    return agent_store_new(&cfg, &a->store, e);
-}
-
-static cs_code load_plugins(struct agent *a, struct cs_err *e)
-{
-    const struct catalog_config cfg = catalog_of(a->cfg, a->log);
-    CS_TRY(catalog_load(&cfg, &a->catalog, e));
-    const struct catalog_plugin *km = catalog_nth(a->catalog, PLUGIN_TYPE_KEYMANAGER, 0);
-    const struct catalog_plugin *na = catalog_nth(a->catalog, PLUGIN_TYPE_NODEATTESTOR, 0);
-    if (km == NULL || na == NULL)
-        return cs_fail(e, CS_INVALID, "KeyManager and NodeAttestor plugins must be enabled");
-    a->km = km->ops;
-    a->km_self = km->self;
-    a->km_name = km->name;
-    a->attestor = (struct agent_attestor){.type = na->name, .ops = na->ops, .self = na->self};
-    if (a->cfg->join_token[0] != '\0')
-        a->attestor = (struct agent_attestor){
-            .type = "join_token",
-            .ops = &token_ops,
-            .self = (void *)(uintptr_t)a->cfg->join_token,
-        };
-    return make_store(a, e);
 }
 
 /* --- Attestation with retries --- */
@@ -379,6 +295,7 @@ static cs_code connect_self(struct agent *a, struct cs_err *e)
 
 static cs_code work(struct agent *a, struct cs_err *e)
 {
+    CS_TRY(agent_plugins_load(a, e));
     CS_TRY(attest(a, e));
     CS_TRY(connect_self(a, e));
     CS_TRY(agent_manager_init(a, e));
@@ -398,6 +315,7 @@ static void *manager_main(void *arg)
     if (a->fatal_code == CS_CANCELLED && agent_stopping(a))
         a->fatal_code = CS_OK;
     atomic_store(&a->started, false);
+    stop(a);
     end_command(a);
     /* Streams end and sockets go while the main loop still carries the calls to the server. */
     agent_link_stop(a->link);
@@ -511,7 +429,6 @@ static cs_code watch_signals(struct agent *a, struct cs_err *e)
 static cs_code run(struct agent *a, struct cs_err *e)
 {
     CS_TRY(prepare(a, e));
-    CS_TRY(load_plugins(a, e));
     CS_TRY(watch_signals(a, e));
     struct rpc_health_http *health = start_health(a);
     /* The manager must not get the signals that the main loop waits for. */
@@ -549,8 +466,7 @@ static void agent_clear(struct agent *a)
     cs_map_free(a->raw_bundles);
     agent_bootstrap_free(&a->bootstrap);
     agent_storage_free(a->storage);
-    agent_store_free(a->store);
-    catalog_free(a->catalog);
+    agent_plugins_free(a);
     cs_free(a->server);
     pthread_cond_destroy(&a->wake);
     pthread_mutex_destroy(&a->lock);
@@ -599,6 +515,5 @@ cs_code agent_validate(const struct agent_config *cfg, struct cs_log_sink *sink,
     struct rpc_proxy proxy;
     if (agent_server_proxy(cfg) != NULL)
         CS_TRY(rpc_proxy_parse(agent_server_proxy(cfg), &proxy, e));
-    const struct catalog_config catalog = catalog_of(cfg, (struct cs_log){.sink = sink});
-    return catalog_validate(&catalog, note, arg, e);
+    return agent_plugins_validate(cfg, (struct cs_log){.sink = sink}, note, arg, e);
 }

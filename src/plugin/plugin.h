@@ -88,8 +88,8 @@ struct plugin_builtin {
     CS_CHECKED cs_code (*create)(const struct plugin_env *env, void **self, struct cs_err *e);
     void (*destroy)(void *self);
     /* `data` is the text of plugin_data (HCL or JSON, "" when there is none). Called once after
-     * create, and again when a plugin_data_file changed. Failing leaves an older configuration in
-     * force. NULL: the plugin takes no configuration. */
+     * create, and again when a plugin_data_file changed, while operations are called. Failing leaves an older
+     * configuration in force. NULL: the plugin takes no configuration. */
     CS_CHECKED cs_code (*configure)(void *self, struct cs_slice data, struct cs_err *e);
     /* Checks without effects (files are not opened): adds a note for each fault. NULL: no faults. */
     CS_CHECKED cs_code (*validate)(const struct plugin_env *env, struct cs_slice data,

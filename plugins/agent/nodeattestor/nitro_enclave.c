@@ -11,6 +11,7 @@
 #include "plugins/shared/nitro/nsm.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #define NAME "nodeattestor(nitro_enclave)"
@@ -18,6 +19,7 @@
 
 struct attestor {
     struct cs_log log;
+    pthread_mutex_t lock; /* over the path: it may be configured again during an attestation */
     char *nsm_path;
 };
 
@@ -27,6 +29,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     if (a == NULL)
         return cs_nomem(e);
     a->log = env->log;
+    (void)pthread_mutex_init(&a->lock, NULL); /* cannot fail without attributes on Linux */
     *self = a;
     return CS_OK;
 }
@@ -34,8 +37,17 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
 static void destroy(void *self)
 {
     struct attestor *a = self;
+    pthread_mutex_destroy(&a->lock);
     cs_free(a->nsm_path);
     cs_free(a);
+}
+
+static cs_code open_nsm(struct attestor *a, struct nitro_nsm **out, struct cs_err *e)
+{
+    pthread_mutex_lock(&a->lock);
+    cs_code rc = nitro_nsm_open(a->nsm_path, out, e);
+    pthread_mutex_unlock(&a->lock);
+    return rc;
 }
 
 /* --- Configuration --- */
@@ -52,13 +64,13 @@ static bool feed(struct cs_slice random)
 
 /* An enclave starts with little that is random but the module; its bytes go into the kernel's pool before the
  * agent makes its first key. A kernel whose own driver of the module does so as well loses nothing. */
-static void greet(const struct attestor *a)
+static void greet(struct attestor *a)
 {
     struct cs_err fault;
     CS_AUTO(nitro_nsm) n = NULL;
     CS_CLEANUP(cs_buf_wipe) struct cs_buf random = {0};
     struct nitro_nsm_description d;
-    cs_code rc = nitro_nsm_open(a->nsm_path, &n, &fault);
+    cs_code rc = open_nsm(a, &n, &fault);
     if (rc == CS_OK)
         rc = nitro_nsm_describe(n, &d, &fault);
     if (rc == CS_OK)
@@ -84,8 +96,11 @@ static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
     char *path = cs_strdup(cfg.nsm_path);
     if (path == NULL)
         return cs_nomem(e);
-    cs_free(a->nsm_path);
+    pthread_mutex_lock(&a->lock);
+    char *old = a->nsm_path;
     a->nsm_path = path;
+    pthread_mutex_unlock(&a->lock);
+    cs_free(old);
     greet(a);
     return CS_OK;
 }
@@ -117,12 +132,12 @@ static cs_code make_document(struct nitro_nsm *n, struct cs_slice key, struct cs
 
 static cs_code attest(void *self, const struct nodeattestor_agent_stream *stream, struct cs_err *e)
 {
-    const struct attestor *a = self;
+    struct attestor *a = self;
     CS_AUTO(nitro_nsm) n = NULL;
     CS_CLEANUP(cs_buf_free) struct cs_buf document = {0};
     CS_CLEANUP(cs_buf_free) struct cs_buf challenge = {0};
     bool done = false;
-    if (nitro_nsm_open(a->nsm_path, &n, e) != CS_OK)
+    if (open_nsm(a, &n, e) != CS_OK)
         return cs_wrap(e, NAME);
     CS_TRY(make_document(n, stream->spki, (struct cs_slice){0}, &document, e));
     CS_TRY(stream->exchange(stream->arg, cs_buf_slice(&document), &challenge, &done, e));
