@@ -363,6 +363,7 @@ cs_code server_build(struct server *s, struct cs_err *e)
 {
     CS_TRY(cs_mkdir_all(s->cfg->data_dir, 0755, e));
     CS_TRY(loop_pool_new("upkeep", 1, 32, &s->pool, e));
+    CS_TRY(loop_pool_new("rotation", 1, 1, &s->rotation, e));
     CS_TRY(open_datastore(s, e));
     CS_TRY(server_host_new(&s->host, e));
     struct catalog_config catalog = server_catalog_config(s);
@@ -393,8 +394,8 @@ static void close_stores(struct server *s)
 void server_free(struct server *s)
 {
     /* First whatever runs by itself, then what it used. */
-    if (s->pool != NULL)
-        loop_pool_free(s->pool);
+    loop_pool_free(s->rotation);
+    loop_pool_free(s->pool);
     server_tasks_free(s);
     rpc_health_http_free(s->health_http);
     server_health_free(s->health);

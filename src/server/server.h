@@ -43,7 +43,8 @@ struct server {
     _Atomic bool failing, failed;   /* somebody writes fatal; it is written */
     struct cs_err fatal;            /* why a running server ended by itself */
     struct loop *loop;              /* main thread: signals, timers, health listener */
-    struct loop_pool *pool;         /* one thread: rotation, pruning, health checks */
+    struct loop_pool *pool;         /* one thread: pruning, health checks, other servers' changes */
+    struct loop_pool *rotation;     /* one thread: authorities and our SVID, which may wait for plugins */
     struct ds *ds;
     struct server_host *host; /* services for plugins */
     struct catalog *catalog;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Recurring work: a timer on the main loop hands a job to the pool, whose answer says when to come
- * back. So nothing runs twice at once, nothing blocks the loop, and an idle server sleeps.
+ * Recurring work: a timer on the main loop hands a job to a pool, whose answer says when to come
+ * back. So nothing runs twice at once, nothing blocks the loop, and an idle server sleeps. Rotation has a
+ * pool to itself: an authority above us, or where the keys are, may take minutes.
  */
 #include "base/mem.h"
 #include "server/api/services.h"
@@ -80,18 +81,19 @@ static int64_t trim(struct server *s)
     return TRIM_NS;
 }
 
-static const struct {
+static const struct row {
     int64_t (*run)(struct server *s);
     int64_t first_ns;
+    bool rotation;
 } table[] = {
-    {rotate, CS_NS_PER_MS},
-    {check_health, CS_NS_PER_MS},
-    {refresh, API_REFRESH_NS},
-    {trim, 10 * CS_NS_PER_S},
-    {feed_bundle, BUNDLEFEED_REFRESH_NS},
-    {prune, API_PRUNE_NS},
-    {prune_bundle, CA_MANAGER_PRUNE_BUNDLE_NS},
-    {prune_journals, CA_MANAGER_PRUNE_JOURNALS_NS},
+    {.run = rotate, .first_ns = CS_NS_PER_MS, .rotation = true},
+    {.run = check_health, .first_ns = CS_NS_PER_MS},
+    {.run = refresh, .first_ns = API_REFRESH_NS},
+    {.run = trim, .first_ns = 10 * CS_NS_PER_S},
+    {.run = feed_bundle, .first_ns = BUNDLEFEED_REFRESH_NS},
+    {.run = prune, .first_ns = API_PRUNE_NS},
+    {.run = prune_bundle, .first_ns = CA_MANAGER_PRUNE_BUNDLE_NS},
+    {.run = prune_journals, .first_ns = CA_MANAGER_PRUNE_JOURNALS_NS},
 };
 #define TASKS (sizeof table / sizeof table[0])
 
@@ -99,7 +101,7 @@ static const struct {
 
 struct server_task {
     struct server *server;
-    int64_t (*run)(struct server *s);
+    const struct row *row;
     struct loop_timer *timer;
     _Atomic int64_t wait_ns;
 };
@@ -113,7 +115,7 @@ static void rearm(void *arg)
 static void job(void *arg)
 {
     struct server_task *t = arg;
-    atomic_store(&t->wait_ns, t->run(t->server));
+    atomic_store(&t->wait_ns, t->row->run(t->server));
     /* Refused only when the loop is stopping: then there is no next time. */
     if (!loop_post(t->server->loop, rearm, t))
         return;
@@ -122,7 +124,7 @@ static void job(void *arg)
 static void fire(void *arg)
 {
     struct server_task *t = arg;
-    if (!loop_pool_submit(t->server->pool, job, t))
+    if (!loop_pool_submit(t->row->rotation ? t->server->rotation : t->server->pool, job, t))
         loop_timer_arm(t->timer, RETRY_NS, 0);
 }
 
@@ -134,7 +136,7 @@ cs_code server_tasks_start(struct server *s, struct cs_err *e)
     for (size_t i = 0; i < TASKS; i++) {
         struct server_task *t = &s->tasks[i];
         t->server = s;
-        t->run = table[i].run;
+        t->row = &table[i];
         CS_TRY(loop_timer_new(s->loop, fire, t, &t->timer, e));
         loop_timer_arm(t->timer, table[i].first_ns, 0);
     }
