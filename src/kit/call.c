@@ -134,7 +134,7 @@ void *cspire_alloc(struct cspire_call *c, size_t n)
     return cs_arena_zalloc(c->arena, n > 0 ? n : 1);
 }
 
-static char *print(struct cspire_call *c, const char *fmt, va_list ap)
+CS_PRINTF(2, 0) static char *print(struct cspire_call *c, const char *fmt, va_list ap)
 {
     va_list again;
     va_copy(again, ap);
@@ -207,6 +207,7 @@ static enum cspire_code check_text(struct cspire_call *c, const char *what, cons
     return CSPIRE_OK;
 }
 
+CS_PRINTF(4, 0)
 static enum cspire_code add_text(struct cspire_call *c, enum kit_answer a, const char *what, const char *fmt,
                                  va_list ap)
 {

@@ -41,7 +41,7 @@ union value {
 static enum cspire_code read_option(struct cspire_call *c, const struct cspire_config *config,
                                     const char *name, enum config_type type, union value *out)
 {
-    *out = (union value){0};
+    memset(out, 0, sizeof *out); /* all of it: an initialiser would only reach the first member */
     struct hcl_items items;
     enum cspire_code code = parse(c, config, &items);
     if (code != CSPIRE_OK)
