@@ -37,13 +37,13 @@ class Kit:
     def libdir(self):
         return next(self.dir.glob("usr/lib*/**/libcspire-plugin.a")).parent
 
-    def build(self, source, out, *more, compiler="cc", standard="-std=gnu11", static=False):
+    def build(self, source, out, *options, compiler="cc", standard="-std=gnu11", static=False):
         """Compiles one file against the kit."""
-        flags = subprocess.run(["pkg-config", "--cflags", "--libs", *(["--static"] if static else []), "cspire-plugin", *more],
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", *(["--static"] if static else []), "cspire-plugin"],
                                check=True, capture_output=True, text=True, env=self.env).stdout.split()
         if static:
             flags = [str(self.libdir() / "libcspire-plugin.a") if f == "-lcspire-plugin" else f for f in flags]
-        subprocess.run([compiler, standard, "-Wall", "-Wextra", "-Werror", "-o", out, source, self.env["LDFLAGS"], *flags],
+        subprocess.run([compiler, standard, "-Wall", "-Wextra", "-Werror", *options, "-o", out, source, self.env["LDFLAGS"], *flags],
                        check=True)
         return pathlib.Path(out)
 
