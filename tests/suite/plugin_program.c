@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A built-in plugin as an external one: served through the plugin kit, so that a suite written for an
- * operations table can be run against the same plugin on both sides of a bridge.
+ * A built-in plugin as an external one, or one of reference.h: served through the plugin kit, so that a suite
+ * written for an operations table can be run against the same plugin on both sides of a bridge.
  *
  *     suite_plugin server|agent TYPE NAME
  */
-#include "cspire/plugin.h"
 #include "plugin/keymanager.h"
 #include "plugin/nodeattestor_server.h"
 #include "plugin/plugin.h"
 #include "plugin/upstreamauthority.h"
 #include "plugin/workloadattestor.h"
+#include "tests/suite/reference.h"
+#include "tests/suite/served.h"
 
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
@@ -19,35 +20,13 @@
 /* What the whole program serves. Set in main, before anything else runs; create has no other way to it. */
 static const struct plugin_builtin *builtin;
 
-/* self of the kit; the built-in is made at the first configuration, which brings the trust domain. */
-struct served {
-    struct plugin_env env;
-    char *trust_domain;
-    void *self;
-};
-
-static enum cspire_code pass(struct cspire_call *call, cs_code code, const struct cs_err *e)
-{
-    return code == CS_OK ? CSPIRE_OK : cspire_fail(call, (enum cspire_code)code, "%s", e->text);
-}
-
-static struct cs_slice slice(struct cspire_bytes b)
-{
-    return cs_slice_of(b.data, b.len);
-}
-
-static struct cspire_bytes bytes(struct cs_slice s)
-{
-    return (struct cspire_bytes){.data = s.data, .len = s.len};
-}
-
 /* --- KeyManager --- */
 
 static enum cspire_code reply_key(struct cspire_call *call, const char *id, const struct crypto_signer *key)
 {
     /* the four kinds have the same order on the wire as in crypto_key_type */
     return cspire_reply_key(call, id, (enum cspire_key_type)crypto_signer_type(key),
-                            bytes(crypto_pub_spki(crypto_signer_pub(key))));
+                            served_bytes(crypto_pub_spki(crypto_signer_pub(key))));
 }
 
 static enum cspire_code generate_key(void *arg, struct cspire_call *call, const char *id,
@@ -58,7 +37,7 @@ static enum cspire_code generate_key(void *arg, struct cspire_call *call, const 
     struct cs_err e = {0};
     CS_AUTO(crypto_signer) key = NULL;
     cs_code code = ops->generate_key(s->self, id, (enum crypto_key_type)type, &key, &e);
-    return code == CS_OK ? reply_key(call, id, key) : pass(call, code, &e);
+    return code == CS_OK ? reply_key(call, id, key) : served_pass(call, code, &e);
 }
 
 static enum cspire_code get_key(void *arg, struct cspire_call *call, const char *id)
@@ -70,7 +49,7 @@ static enum cspire_code get_key(void *arg, struct cspire_call *call, const char 
     cs_code code = ops->get_key(s->self, id, &key, &e);
     if (code == CS_NOT_FOUND)
         return CSPIRE_OK; /* without a key */
-    return code == CS_OK ? reply_key(call, id, key) : pass(call, code, &e);
+    return code == CS_OK ? reply_key(call, id, key) : served_pass(call, code, &e);
 }
 
 static cs_code reply_each(void *arg, const char *id, struct crypto_signer *key, struct cs_err *e)
@@ -85,7 +64,7 @@ static enum cspire_code get_keys(void *arg, struct cspire_call *call)
     const struct served *s = arg;
     const struct keymanager_ops *ops = builtin->ops;
     struct cs_err e = {0};
-    return pass(call, ops->each_key(s->self, reply_each, call, &e), &e);
+    return served_pass(call, ops->each_key(s->self, reply_each, call, &e), &e);
 }
 
 static const EVP_MD *digest_of(enum cspire_hash hash)
@@ -126,13 +105,13 @@ static enum cspire_code sign(void *arg, struct cspire_call *call, const struct c
     CS_AUTO(crypto_signer) key = NULL;
     cs_code code = ops->get_key(s->self, request->key_id, &key, &e);
     if (code != CS_OK)
-        return pass(call, code, &e);
+        return served_pass(call, code, &e);
     unsigned char out[1024];
     size_t len = sizeof out;
     if (!sign_digest(crypto_key_pkey(crypto_signer_key(key)), request, out, &len))
         return cspire_fail(call, CSPIRE_INVALID_ARGUMENT, "key \"%s\" cannot sign this", request->key_id);
     return cspire_reply_signature(call, (struct cspire_bytes){out, len},
-                                  bytes(crypto_pub_spki(crypto_signer_pub(key))));
+                                  served_bytes(crypto_pub_spki(crypto_signer_pub(key))));
 }
 
 static const struct cspire_key_manager_ops key_manager = {.size = sizeof key_manager,
@@ -147,9 +126,9 @@ static enum cspire_code reply_step(struct cspire_call *call, cs_code code,
                                    const struct nodeattestor_step *step, const struct cs_err *e)
 {
     if (code != CS_OK)
-        return pass(call, code, e);
+        return served_pass(call, code, e);
     if (!step->done)
-        return cspire_reply_challenge(call, bytes(step->challenge));
+        return cspire_reply_challenge(call, served_bytes(step->challenge));
     enum cspire_code r = cspire_reply_agent(call, step->agent_id, step->can_reattest);
     for (size_t i = 0; r == CSPIRE_OK && i < step->selector_count; i++)
         r = cspire_reply_selector(call, "%s", step->selector_values[i]);
@@ -161,8 +140,9 @@ static enum cspire_code attest_start(void *arg, struct cspire_call *call,
 {
     const struct served *s = arg;
     const struct nodeattestor_ops *ops = builtin->ops;
-    struct nodeattestor_request r = {
-        .payload = slice(request->payload), .client_ip = request->client_ip, .host = request->forwarded_host};
+    struct nodeattestor_request r = {.payload = served_slice(request->payload),
+                                     .client_ip = request->client_ip,
+                                     .host = request->forwarded_host};
     struct nodeattestor_step step = {0};
     struct cs_err e = {0};
     cs_code code = ops->start(s->self, &r, session, &step, &e);
@@ -176,7 +156,7 @@ static enum cspire_code attest_respond(void *arg, struct cspire_call *call, void
     const struct nodeattestor_ops *ops = builtin->ops;
     struct nodeattestor_step step = {0};
     struct cs_err e = {0};
-    cs_code code = ops->respond(s->self, session, slice(response), &step, &e);
+    cs_code code = ops->respond(s->self, session, served_slice(response), &step, &e);
     return reply_step(call, code, &step, &e);
 }
 
@@ -198,12 +178,12 @@ static enum cspire_code mint(void *arg, struct cspire_call *call, struct cspire_
     const struct upstreamauthority_ops *ops = builtin->ops;
     struct upstreamauthority_result got = {0};
     struct cs_err e = {0};
-    cs_code code = ops->mint_x509_ca(s->self, slice(csr), ttl_s, &got, &e);
-    enum cspire_code r = pass(call, code, &e);
+    cs_code code = ops->mint_x509_ca(s->self, served_slice(csr), ttl_s, &got, &e);
+    enum cspire_code r = served_pass(call, code, &e);
     for (size_t i = 0; r == CSPIRE_OK && i < got.chain_count; i++)
-        r = cspire_reply_certificate(call, bytes(cs_buf_slice(&got.chain[i])));
+        r = cspire_reply_certificate(call, served_bytes(cs_buf_slice(&got.chain[i])));
     for (size_t i = 0; r == CSPIRE_OK && i < got.root_count; i++) {
-        struct cspire_authority root = {bytes(cs_buf_slice(&got.roots[i])), got.roots_tainted[i]};
+        struct cspire_authority root = {served_bytes(cs_buf_slice(&got.roots[i])), got.roots_tainted[i]};
         r = cspire_reply_authority(call, &root);
     }
     upstreamauthority_result_free(&got);
@@ -212,7 +192,7 @@ static enum cspire_code mint(void *arg, struct cspire_call *call, struct cspire_
 
 static cs_code reply_jwt_key(void *arg, const struct upstreamauthority_jwt_key *k)
 {
-    struct cspire_jwt_key key = {.pkix = bytes(k->pkix), .key_id = k->kid, .expires_at = k->not_after};
+    struct cspire_jwt_key key = {.pkix = served_bytes(k->pkix), .key_id = k->kid, .expires_at = k->not_after};
     return (cs_code)cspire_reply_jwt_key(arg, &key);
 }
 
@@ -223,10 +203,10 @@ static enum cspire_code publish(void *arg, struct cspire_call *call, const struc
     if (ops->publish_jwt_key == NULL)
         return cspire_fail(call, CSPIRE_UNIMPLEMENTED, "publishing upstream is unsupported");
     struct upstreamauthority_jwt_key k = {
-        .pkix = slice(key->pkix), .kid = key->key_id, .not_after = key->expires_at};
+        .pkix = served_slice(key->pkix), .kid = key->key_id, .not_after = key->expires_at};
     struct cs_err e = {0};
     cs_code code = ops->publish_jwt_key(s->self, &k, reply_jwt_key, call, &e);
-    return pass(call, code, &e);
+    return served_pass(call, code, &e);
 }
 
 static const struct cspire_upstream_authority_ops upstream_authority = {
@@ -244,7 +224,7 @@ static enum cspire_code attest(void *arg, struct cspire_call *call, int32_t pid)
     struct workloadattestor_values values = {.arena = arena};
     struct cs_err e = {0};
     cs_code code = ops->attest(s->self, (pid_t)pid, &values, &e);
-    enum cspire_code r = pass(call, code, &e);
+    enum cspire_code r = served_pass(call, code, &e);
     for (size_t i = 0; r == CSPIRE_OK && i < values.count; i++)
         r = cspire_reply_selector(call, "%s", values.at[i]);
     return r;
@@ -260,6 +240,7 @@ static enum cspire_code create(struct cspire_call *call, void **out)
     struct served *s = cs_calloc(1, sizeof *s);
     if (s == NULL)
         return cspire_fail(call, CSPIRE_INTERNAL, "no memory");
+    s->ops = builtin->ops;
     s->env.clock = &cs_clock_system;
     *out = s;
     return CSPIRE_OK;
@@ -293,7 +274,7 @@ static enum cspire_code configure(void *arg, struct cspire_call *call, const str
 {
     struct cs_err e = {0};
     cs_code code = configure_builtin(arg, config, &e);
-    return pass(call, code, &e);
+    return served_pass(call, code, &e);
 }
 
 static enum cspire_code validate(void *arg, struct cspire_call *call, const struct cspire_config *config)
@@ -305,7 +286,7 @@ static enum cspire_code validate(void *arg, struct cspire_call *call, const stru
     cs_code code = CS_OK;
     if (builtin->validate != NULL)
         code = builtin->validate(&env, cs_slice_str(cspire_config_text(config)), &notes, &e);
-    enum cspire_code r = pass(call, code, &e);
+    enum cspire_code r = served_pass(call, code, &e);
     for (size_t i = 0; r == CSPIRE_OK && i < notes.count; i++)
         r = cspire_reply_note(call, "%s", notes.texts[i]);
     plugin_notes_free(&notes);
@@ -324,24 +305,65 @@ static const struct plugin_builtin *find(const struct plugin_kind *kinds, size_t
     return NULL;
 }
 
+/* Ours of an operations table, and the kit's way to it. */
+static const struct {
+    const char *type;
+    enum cspire_kind server, agent; /* 0: not of that program */
+    union cspire_ops server_ops, agent_ops;
+} kinds[] = {
+    {PLUGIN_TYPE_KEYMANAGER,
+     CSPIRE_SERVER_KEY_MANAGER,
+     CSPIRE_AGENT_KEY_MANAGER,
+     {.key_manager = &key_manager},
+     {.key_manager = &key_manager}},
+    {PLUGIN_TYPE_NODEATTESTOR,
+     CSPIRE_SERVER_NODE_ATTESTOR,
+     CSPIRE_AGENT_NODE_ATTESTOR,
+     {.server_node_attestor = &node_attestor},
+     {.agent_node_attestor = &served_agent_node_attestor}},
+    {PLUGIN_TYPE_UPSTREAMAUTHORITY,
+     CSPIRE_UPSTREAM_AUTHORITY,
+     0,
+     {.upstream_authority = &upstream_authority},
+     {0}},
+    {PLUGIN_TYPE_NOTIFIER, CSPIRE_NOTIFIER, 0, {.notifier = &served_notifier}, {0}},
+    {PLUGIN_TYPE_BUNDLEPUBLISHER,
+     CSPIRE_BUNDLE_PUBLISHER,
+     0,
+     {.bundle_publisher = &served_bundle_publisher},
+     {0}},
+    {PLUGIN_TYPE_CREDENTIALCOMPOSER,
+     CSPIRE_CREDENTIAL_COMPOSER,
+     0,
+     {.credential_composer = &served_credential_composer},
+     {0}},
+    {PLUGIN_TYPE_WORKLOADATTESTOR,
+     0,
+     CSPIRE_WORKLOAD_ATTESTOR,
+     {0},
+     {.workload_attestor = &workload_attestor}},
+    {PLUGIN_TYPE_SVIDSTORE, 0, CSPIRE_SVID_STORE, {0}, {.svid_store = &served_svid_store}},
+};
+
 static bool choose(struct cspire_plugin *plugin, bool server, const char *type)
 {
-    if (strcmp(type, PLUGIN_TYPE_KEYMANAGER) == 0) {
-        plugin->kind = server ? CSPIRE_SERVER_KEY_MANAGER : CSPIRE_AGENT_KEY_MANAGER;
-        plugin->ops.key_manager = &key_manager;
-    } else if (server && strcmp(type, PLUGIN_TYPE_NODEATTESTOR) == 0) {
-        plugin->kind = CSPIRE_SERVER_NODE_ATTESTOR;
-        plugin->ops.server_node_attestor = &node_attestor;
-    } else if (server && strcmp(type, PLUGIN_TYPE_UPSTREAMAUTHORITY) == 0) {
-        plugin->kind = CSPIRE_UPSTREAM_AUTHORITY;
-        plugin->ops.upstream_authority = &upstream_authority;
-    } else if (!server && strcmp(type, PLUGIN_TYPE_WORKLOADATTESTOR) == 0) {
-        plugin->kind = CSPIRE_WORKLOAD_ATTESTOR;
-        plugin->ops.workload_attestor = &workload_attestor;
-    } else {
-        return false;
-    }
-    return true;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(kinds[i].type, type) == 0) {
+            plugin->kind = server ? kinds[i].server : kinds[i].agent;
+            plugin->ops = server ? kinds[i].server_ops : kinds[i].agent_ops;
+            return plugin->kind != 0;
+        }
+    return false;
+}
+
+static const struct plugin_builtin *look_up(bool server, const char *type, const char *name)
+{
+    const struct plugin_builtin *b = server ? find(plugin_server_kinds, plugin_server_kind_count, type, name)
+                                            : find(plugin_agent_kinds, plugin_agent_kind_count, type, name);
+    if (b != NULL)
+        return b;
+    return server ? find(reference_server_kinds, reference_server_kind_count, type, name)
+                  : find(reference_agent_kinds, reference_agent_kind_count, type, name);
 }
 
 int main(int argc, char **argv)
@@ -352,10 +374,8 @@ int main(int argc, char **argv)
                                    .configure = configure,
                                    .validate = validate};
     bool server = argc == 4 && strcmp(argv[1], "server") == 0;
-    if (argc == 4 && server)
-        builtin = find(plugin_server_kinds, plugin_server_kind_count, argv[2], argv[3]);
-    else if (argc == 4)
-        builtin = find(plugin_agent_kinds, plugin_agent_kind_count, argv[2], argv[3]);
+    if (argc == 4)
+        builtin = look_up(server, argv[2], argv[3]);
     if (builtin == NULL || !choose(&plugin, server, argv[2])) {
         fprintf(stderr, "usage: suite_plugin server|agent TYPE NAME, of a built-in plugin\n");
         return 2;
