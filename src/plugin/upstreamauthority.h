@@ -37,8 +37,9 @@ struct upstreamauthority_listener {
 };
 
 struct upstreamauthority_ops {
-    /* Where changes go that come after a mint or a publication was answered, until the plugin is
-     * destroyed; NULL as listener ends that and waits for a call under way. NULL as operation: the plugin
+    /* Where changes go that come after a mint or a publication was answered, and the whole bundle as the
+     * upstream sees it where it offers that, until the plugin is destroyed; NULL as listener ends that and
+     * waits for a call under way. NULL as operation: the plugin
      * never has any. */
     void (*listen)(void *self, const struct upstreamauthority_listener *listener);
     /* Sign the DER PKCS#10 request of a new CA. ttl_s is a wish, 0: the plugin's default. Blocking,

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 import spire
 from pki import root_pem, write_whole
-from plugins import OWN_KEYS, Plugin, agent as plugin_agent, gone, server as plugin_server
+from plugins import OWN_KEYS, UPSTREAM, Plugin, agent as plugin_agent, gone, server as plugin_server
 from spire import wait_for
 
 W = "spiffe://example.org/w"
@@ -180,6 +180,20 @@ def test_upstream_authority(world, make, tmp_path):
     later.unlink()
     server.restart()
     assert len(chain(agent)) == 2
+
+
+def test_upstream_authority_is_followed_after_a_restart(world, make, tmp_path):
+    """Without a mint, since the CA of before is still good; the plugin is asked for the bundle after 5 s. (SPIRE looks
+    for its CA by the SHA-1 of the key, does not find the one that Go's library named otherwise, and mints.)"""
+    root_pem(tmp_path / "root", "upstream root")
+    up = make("server", "UpstreamAuthority", "own", root=tmp_path / "root", next_root=tmp_path / "later", whole_bundle=True)
+    server = plugin_server(world, plugins=up.block()).start()
+    minted = len(up.calls("MintX509CAAndSubscribe"))
+    server.restart()
+    root_pem(tmp_path / "later", "second root")
+    wait_for("the pushed root", lambda: len(bundle(server)) == 2, 30)
+    wait_for("a subscription", lambda: up.calls("SubscribeToLocalBundle"), 30)
+    assert UPSTREAM or len(up.calls("MintX509CAAndSubscribe")) == minted
 
 
 def test_upstream_authority_without_jwt_keys(world, make, tmp_path):

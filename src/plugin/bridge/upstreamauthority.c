@@ -3,7 +3,8 @@
  * UpstreamAuthority over gRPC. A mint and a publication are streams that the plugin answers at once and may
  * go on to write to: each has a thread that takes what is pushed to the listener. There are at most two, one
  * of the last mint and one of the last publication; a stream that broke is opened again by the next of its
- * kind, as in SPIRE (pkg/server/ca/upstream_client.go).
+ * kind, as in SPIRE (pkg/server/ca/upstream_client.go). A plugin that tells of the whole bundle besides,
+ * which does not wait for a mint, is followed for as long as somebody listens.
  */
 #include "plugin/upstreamauthority.h"
 
@@ -12,13 +13,18 @@
 
 #include "sdk_server_upstreamauthority.pb-c.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <time.h>
 
 #define SERVICE "spire.plugin.server.upstreamauthority.v1.UpstreamAuthority"
 /* Authorities may wait for somebody to approve; the longest wait of SPIRE's own plugins is 3 minutes. */
 #define ANSWER_NS (5 * 60 * CS_NS_PER_S)
 /* Lines a second about updates that cannot be read. */
 #define COMPLAINTS 1
+/* When the bundle is asked for, so that the first mint comes first, and again after a failure. */
+#define BUNDLE_FIRST_NS (5 * CS_NS_PER_S)
+#define BUNDLE_AGAIN_NS (10 * CS_NS_PER_S)
 
 struct upstream;
 
@@ -42,7 +48,9 @@ struct subscription {
 
 struct upstream {
     struct bridge b;
-    struct subscription mint, jwt;
+    struct subscription mint, jwt, bundle;
+    pthread_cond_t stop; /* with the lock of `bundle`: it is to end */
+    bool stopping;
     pthread_mutex_t deliver; /* held during a call of the listener */
     struct upstreamauthority_listener listener;
     bool listening;
@@ -83,15 +91,15 @@ static cs_code take_chain(const struct bridge *b, Sdktypes__X509Certificate *con
 }
 
 /* The keys view the message. */
-static cs_code take_keys(const struct bridge *b, const Upstreamauthorityv1__PublishJWTKeyResponse *in,
+static cs_code take_keys(const struct bridge *b, Sdktypes__JWTKey *const *in, size_t count,
                          struct cs_arena *a, struct upstreamauthority_jwt_key **out, struct cs_err *e)
 {
     struct cs_err why;
-    *out = cs_arena_alloc(a, (in->n_upstream_jwt_keys + 1) * sizeof **out);
+    *out = cs_arena_alloc(a, (count + 1) * sizeof **out);
     if (*out == NULL)
         return cs_nomem(e);
-    for (size_t i = 0; i < in->n_upstream_jwt_keys; i++)
-        if (convert_jwt_key(in->upstream_jwt_keys[i], &(*out)[i], &why) != CS_OK)
+    for (size_t i = 0; i < count; i++)
+        if (convert_jwt_key(in[i], &(*out)[i], &why) != CS_OK)
             return bridge_fail(b, e, CS_INTERNAL, "invalid plugin response: %s", why.text);
     return CS_OK;
 }
@@ -118,9 +126,24 @@ static cs_code pushed_keys(struct upstream *u, const ProtobufCMessage *m, struct
 {
     const Upstreamauthorityv1__PublishJWTKeyResponse *in = (const void *)m;
     struct upstreamauthority_jwt_key *keys;
-    CS_TRY(take_keys(&u->b, in, a, &keys, e));
+    CS_TRY(take_keys(&u->b, in->upstream_jwt_keys, in->n_upstream_jwt_keys, a, &keys, e));
     if (u->listening)
         u->listener.jwt_keys(u->listener.arg, keys, in->n_upstream_jwt_keys);
+    return CS_OK;
+}
+
+static cs_code pushed_bundle(struct upstream *u, const ProtobufCMessage *m, struct cs_arena *a,
+                             struct cs_err *e)
+{
+    const Upstreamauthorityv1__SubscribeToLocalBundleResponse *in = (const void *)m;
+    CS_CLEANUP(upstreamauthority_result_free) struct upstreamauthority_result r = {0};
+    struct upstreamauthority_jwt_key *keys;
+    CS_TRY(take_roots(&u->b, in->upstream_x509_roots, in->n_upstream_x509_roots, &r, e));
+    CS_TRY(take_keys(&u->b, in->upstream_jwt_keys, in->n_upstream_jwt_keys, a, &keys, e));
+    if (!u->listening)
+        return CS_OK;
+    u->listener.x509_roots(u->listener.arg, &r);
+    u->listener.jwt_keys(u->listener.arg, keys, in->n_upstream_jwt_keys);
     return CS_OK;
 }
 
@@ -142,6 +165,15 @@ static const struct stream_kind jwt_kind = {
         "bug. Will retry later.",
 };
 
+static const struct stream_kind bundle_kind = {
+    .answer = &upstreamauthorityv1__subscribe_to_local_bundle_response__descriptor,
+    .take = pushed_bundle,
+    .unreadable =
+        "Failed to parse an X.509 root update from the upstream authority plugin. Please report this bug.",
+    .ended = "The upstream authority plugin stopped streaming authorities updates prematurely. Please report "
+             "this bug. Will retry later.",
+};
+
 static void deliver(struct subscription *s, const ProtobufCMessage *m, struct cs_arena *a)
 {
     struct upstream *u = s->u;
@@ -153,27 +185,34 @@ static void deliver(struct subscription *s, const ProtobufCMessage *m, struct cs
         cs_log_warn(&u->b.env->log, s->kind->unreadable, KV_ERR(&err));
 }
 
-static void *subscriber(void *arg)
+/* Takes what comes until the end of the stream, which is of no use then. CS_OK: the plugin ended it. */
+static cs_code receive(struct subscription *s, struct cs_err *e)
 {
-    struct subscription *s = arg;
-    struct cs_err err;
-    cs_code rc;
     CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
-    for (rc = a != NULL ? CS_OK : cs_nomem(&err); rc == CS_OK;) {
+    cs_code rc;
+    for (rc = a != NULL ? CS_OK : cs_nomem(e); rc == CS_OK;) {
         ProtobufCMessage *m = NULL;
         cs_arena_reset(a);
-        rc = bridge_answer(&s->u->b, plugin_stream_recv(s->stream, s->kind->answer, a, &m, -1, &err), &err);
+        rc = bridge_answer(&s->u->b, plugin_stream_recv(s->stream, s->kind->answer, a, &m, -1, e), e);
         if (rc == CS_OK && m == NULL) /* a plugin that has no updates */
             break;
         if (rc == CS_OK)
             deliver(s, m, a);
     }
-    if (rc != CS_OK && rc != CS_CANCELLED)
-        cs_log_error(&s->u->b.env->log, s->kind->ended, KV_ERR(&err));
     pthread_mutex_lock(&s->lock);
     struct plugin_stream *stream = CS_MOVE(s->stream);
     pthread_mutex_unlock(&s->lock);
     plugin_stream_free(stream);
+    return rc;
+}
+
+static void *subscriber(void *arg)
+{
+    struct subscription *s = arg;
+    struct cs_err err;
+    cs_code rc = receive(s, &err);
+    if (rc != CS_OK && rc != CS_CANCELLED)
+        cs_log_error(&s->u->b.env->log, s->kind->ended, KV_ERR(&err));
     return NULL;
 }
 
@@ -227,6 +266,83 @@ static cs_code ask(struct subscription *s, const char *path, const ProtobufCMess
     return *m != NULL ? CS_OK : bridge_fail(b, e, CS_INTERNAL, "plugin closed stream unexpectedly");
 }
 
+/* --- The bundle as a whole --- */
+
+/* False: it is to end. */
+static bool wait_a_while(struct upstream *u, int64_t ns)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ns / CS_NS_PER_S;
+    pthread_mutex_lock(&u->bundle.lock);
+    int rc = 0;
+    while (!u->stopping && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&u->stop, &u->bundle.lock, &until);
+    bool go_on = !u->stopping;
+    pthread_mutex_unlock(&u->bundle.lock);
+    return go_on;
+}
+
+static cs_code follow_bundle(struct upstream *u, struct cs_err *e)
+{
+    static const char path[] = "/" SERVICE "/SubscribeToLocalBundle";
+    struct plugin_stream *stream = NULL;
+    CS_TRY(bridge_answer(&u->b, plugin_stream_open(u->b.x, path, NULL, 0, 0, &stream, e), e));
+    pthread_mutex_lock(&u->bundle.lock);
+    bool stopping = u->stopping;
+    u->bundle.stream = stopping ? NULL : stream;
+    pthread_mutex_unlock(&u->bundle.lock);
+    if (stopping) {
+        plugin_stream_free(stream);
+        return CS_CANCELLED;
+    }
+    Upstreamauthorityv1__SubscribeToLocalBundleRequest request =
+        UPSTREAMAUTHORITYV1__SUBSCRIBE_TO_LOCAL_BUNDLE_REQUEST__INIT;
+    /* if these fail, why is in what comes back */
+    if (plugin_stream_send(stream, &request.base, NULL) == CS_OK)
+        (void)!plugin_stream_close_send(stream, NULL);
+    return receive(&u->bundle, e);
+}
+
+static void *bundle_follower(void *arg)
+{
+    struct upstream *u = arg;
+    for (bool on = wait_a_while(u, BUNDLE_FIRST_NS); on; on = wait_a_while(u, BUNDLE_AGAIN_NS)) {
+        struct cs_err err;
+        cs_code rc = follow_bundle(u, &err);
+        if (rc == CS_OK || rc == CS_UNIMPLEMENTED || rc == CS_CANCELLED)
+            break;
+        if (cs_log_limit_ok(&u->bundle.limit, COMPLAINTS, NULL))
+            cs_log_error(&u->b.env->log, bundle_kind.ended, KV_ERR(&err));
+    }
+    return NULL;
+}
+
+static void start_following(struct upstream *u)
+{
+    if (u->bundle.running)
+        return;
+    u->stopping = false;
+    int rc = pthread_create(&u->bundle.thread, NULL, bundle_follower, u);
+    u->bundle.running = rc == 0;
+    if (rc == 0) {
+        (void)pthread_setname_np(u->bundle.thread, "upstream-bundle");
+        return;
+    }
+    struct cs_err err;
+    (void)cs_fail_errno(&err, CS_INTERNAL, rc, "cannot start a thread");
+    cs_log_error(&u->b.env->log, bundle_kind.ended, KV_ERR(&err));
+}
+
+static void stop_following(struct upstream *u)
+{
+    pthread_mutex_lock(&u->bundle.lock);
+    u->stopping = true;
+    pthread_cond_broadcast(&u->stop);
+    pthread_mutex_unlock(&u->bundle.lock);
+    unsubscribe(&u->bundle);
+}
+
 /* --- Operations --- */
 
 static void listen(void *self, const struct upstreamauthority_listener *listener)
@@ -237,6 +353,10 @@ static void listen(void *self, const struct upstreamauthority_listener *listener
     if (listener != NULL)
         u->listener = *listener;
     pthread_mutex_unlock(&u->deliver);
+    if (listener != NULL)
+        start_following(u);
+    else
+        stop_following(u);
 }
 
 static cs_code mint_x509_ca(void *self, struct cs_slice csr, int64_t ttl_s,
@@ -284,7 +404,7 @@ static cs_code publish_jwt_key(void *self, const struct upstreamauthority_jwt_ke
     cs_code rc =
         ask(&u->jwt, "/" SERVICE "/PublishJWTKeyAndSubscribe", &request.base, a, &stream, &answer, e);
     if (rc == CS_OK)
-        rc = take_keys(&u->b, answer, a, &keys, e);
+        rc = take_keys(&u->b, answer->upstream_jwt_keys, answer->n_upstream_jwt_keys, a, &keys, e);
     for (size_t i = 0; rc == CS_OK && i < answer->n_upstream_jwt_keys; i++) {
         rc = each(arg, &keys[i]);
         if (rc != CS_OK)
@@ -312,9 +432,16 @@ static cs_code create(struct plugin_external *x, const struct plugin_env *env, v
     struct upstream *u = *self;
     u->mint = (struct subscription){.u = u, .kind = &mint_kind};
     u->jwt = (struct subscription){.u = u, .kind = &jwt_kind};
+    u->bundle = (struct subscription){.u = u, .kind = &bundle_kind};
     /* cannot fail without attributes on Linux */
     (void)pthread_mutex_init(&u->mint.lock, NULL);
     (void)pthread_mutex_init(&u->jwt.lock, NULL);
+    (void)pthread_mutex_init(&u->bundle.lock, NULL);
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&u->stop, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
     (void)pthread_mutex_init(&u->deliver, NULL);
     return CS_OK;
 }
@@ -329,6 +456,8 @@ static void destroy(void *self)
     unsubscribe(&u->jwt);
     pthread_mutex_destroy(&u->mint.lock);
     pthread_mutex_destroy(&u->jwt.lock);
+    pthread_mutex_destroy(&u->bundle.lock);
+    pthread_cond_destroy(&u->stop);
     pthread_mutex_destroy(&u->deliver);
     bridge_free(u);
 }

@@ -19,6 +19,9 @@ struct search {
     struct ca_journal *j;
     struct cs_arena *arena;
     bool found;
+    struct ds_ca_journal *rows; /* all there are, for the second look */
+    const Journal__Entries **entries;
+    size_t row_count;
 };
 
 static void set_active(struct ca_journal *j, const char *authority_id)
@@ -26,6 +29,17 @@ static void set_active(struct ca_journal *j, const char *authority_id)
     size_t n = strnlen(authority_id, sizeof j->active_x509 - 1);
     memcpy(j->active_x509, authority_id, n);
     j->active_x509[n] = '\0';
+}
+
+static cs_code take_row(struct search *s, const struct ds_ca_journal *row, struct cs_err *e)
+{
+    s->found = true;
+    s->j->id = row->id;
+    set_active(s->j, row->active_x509_authority_id);
+    cs_buf_add_slice(&s->j->packed, row->data);
+    cs_log_debug(&s->j->log, "Found a CA journal record that matches with a local X509 authority ID",
+                 KV_INT("ca_journal_id", (int64_t)row->id), KV("local_authority_id", s->j->active_x509));
+    return cs_buf_ok(&s->j->packed) ? CS_OK : cs_nomem(e);
 }
 
 /* Is there a journal whose active X.509 authority has this key? */
@@ -47,13 +61,49 @@ static cs_code try_key(void *arg, const char *id, struct crypto_signer *key, str
         return cs_wrap(e, "failed to fetch CA journal from datastore");
     if (row == NULL)
         return CS_OK;
-    s->found = true;
-    s->j->id = row->id;
-    set_active(s->j, cs_buf_cstr(&hex));
-    cs_buf_add_slice(&s->j->packed, row->data);
-    cs_log_debug(&s->j->log, "Found a CA journal record that matches with a local X509 authority ID",
-                 KV_INT("ca_journal_id", (int64_t)row->id), KV("local_authority_id", s->j->active_x509));
-    return cs_buf_ok(&s->j->packed) ? CS_OK : cs_nomem(e);
+    return take_row(s, row, e);
+}
+
+/* An authority above us may name its certificates' keys by other rules than SHA-1 (RFC 7093): then the ID in
+ * the certificate is not what the key gives, and the certificates themselves must be looked at. */
+static bool is_of(const struct ds_ca_journal *row, const Journal__Entries *all, struct cs_slice spki)
+{
+    for (size_t i = 0; i < all->n_x509cas; i++) {
+        const Journal__X509CAEntry *entry = all->x509cas[i];
+        CS_AUTO(x509_cert) cert = NULL;
+        if (strcmp(entry->authority_id, row->active_x509_authority_id) == 0 &&
+            x509_cert_parse(cs_slice_of(entry->certificate.data, entry->certificate.len), &cert, NULL) ==
+                CS_OK &&
+            cs_slice_eq(cert->spki, spki))
+            return true;
+    }
+    return false;
+}
+
+static cs_code try_certificates(void *arg, const char *id, struct crypto_signer *key, struct cs_err *e)
+{
+    struct search *s = arg;
+    (void)id;
+    for (size_t i = 0; i < s->row_count && !s->found; i++)
+        if (s->entries[i] != NULL &&
+            is_of(&s->rows[i], s->entries[i], crypto_pub_spki(crypto_signer_pub(key))))
+            return take_row(s, &s->rows[i], e);
+    return CS_OK;
+}
+
+static cs_code list_rows(struct search *s, struct cs_err *e)
+{
+    if (ds_ca_journal_list(s->j->ds, s->arena, &s->rows, &s->row_count, e) != CS_OK)
+        return cs_wrap(e, "failed to fetch CA journal from datastore");
+    s->entries = cs_arena_zalloc(s->arena, (s->row_count + 1) * sizeof(const void *));
+    if (s->entries == NULL)
+        return cs_nomem(e);
+    for (size_t i = 0; i < s->row_count; i++) {
+        ProtobufCMessage *m = NULL;
+        if (proto_unpack(s->arena, &journal__entries__descriptor, s->rows[i].data, &m, NULL) == CS_OK)
+            s->entries[i] = (const Journal__Entries *)m; /* others belong to whoever can read them */
+    }
+    return CS_OK;
 }
 
 static cs_code find(struct ca_journal *j, const struct catalog_plugin *keymanager, struct cs_err *e)
@@ -65,6 +115,11 @@ static cs_code find(struct ca_journal *j, const struct catalog_plugin *keymanage
     const struct keymanager_ops *ops = keymanager->ops;
     if (ops->each_key(keymanager->self, try_key, &s, e) != CS_OK)
         return cs_wrap(e, "failed to find CA journal record");
+    if (!s.found) {
+        CS_TRY(list_rows(&s, e));
+        if (s.row_count > 0 && ops->each_key(keymanager->self, try_certificates, &s, e) != CS_OK)
+            return cs_wrap(e, "failed to find CA journal record");
+    }
     if (!s.found) {
         cs_log_info(&j->log,
                     "There is not a CA journal record that matches any of the local X509 authority IDs");

@@ -43,17 +43,18 @@ type config struct {
 	Secret      string   `hcl:"secret"` // NodeAttestor: key of the challenge
 	Rounds      int      `hcl:"rounds"` // NodeAttestor: how many challenges
 	CanReattest bool     `hcl:"can_reattest"`
-	Selectors   []string `hcl:"selectors"` // WorkloadAttestor, NodeAttestor
-	Keys        string   `hcl:"keys"`      // KeyManager: file
-	Folder      string   `hcl:"folder"`    // SVIDStore
-	Path        string   `hcl:"path"`      // BundlePublisher: file
-	Root        string   `hcl:"root"`      // UpstreamAuthority: PEM of certificate and key
-	NextRoot    string   `hcl:"next_root"` // UpstreamAuthority: PEM of a certificate, looked for all the time
-	NextKey     string   `hcl:"next_key"`  // UpstreamAuthority: PEM of a public key, looked for all the time
-	NoJWT       bool     `hcl:"no_jwt"`    // UpstreamAuthority: does not do JWT keys
-	OU          string   `hcl:"ou"`        // CredentialComposer
-	OID         string   `hcl:"oid"`       // CredentialComposer
-	Claim       string   `hcl:"claim"`     // CredentialComposer
+	Selectors   []string `hcl:"selectors"`    // WorkloadAttestor, NodeAttestor
+	Keys        string   `hcl:"keys"`         // KeyManager: file
+	Folder      string   `hcl:"folder"`       // SVIDStore
+	Path        string   `hcl:"path"`         // BundlePublisher: file
+	Root        string   `hcl:"root"`         // UpstreamAuthority: PEM of certificate and key
+	NextRoot    string   `hcl:"next_root"`    // UpstreamAuthority: PEM of a certificate, looked for all the time
+	NextKey     string   `hcl:"next_key"`     // UpstreamAuthority: PEM of a public key, looked for all the time
+	NoJWT       bool     `hcl:"no_jwt"`       // UpstreamAuthority: does not do JWT keys
+	WholeBundle bool     `hcl:"whole_bundle"` // UpstreamAuthority: offers SubscribeToLocalBundle
+	OU          string   `hcl:"ou"`           // CredentialComposer
+	OID         string   `hcl:"oid"`          // CredentialComposer
+	Claim       string   `hcl:"claim"`        // CredentialComposer
 }
 
 // The plugin's own standard output and error: go-plugin puts pipes of its own in place of os.Stdout and os.Stderr,

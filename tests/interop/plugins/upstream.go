@@ -175,3 +175,32 @@ func (p *upstreamAuthority) PublishJWTKeyAndSubscribe(req *upstreamauthorityv1.P
 		}
 	}
 }
+
+// All roots there are, and again when the second one's file has come.
+func (p *upstreamAuthority) SubscribeToLocalBundle(_ *upstreamauthorityv1.SubscribeToLocalBundleRequest, stream upstreamauthorityv1.UpstreamAuthority_SubscribeToLocalBundleServer) error {
+	if !p.cfg.WholeBundle {
+		return status.Error(codes.Unimplemented, "the local bundle is not offered")
+	}
+	if _, err := p.enter("SubscribeToLocalBundle", nil); err != nil {
+		return err
+	}
+	for sent := 0; ; {
+		var roots []*types.X509Certificate
+		for _, path := range []string{p.cfg.Root, p.cfg.NextRoot} {
+			if blocks, err := pemBlocks(path); err == nil {
+				roots = append(roots, &types.X509Certificate{Asn1: blocks["CERTIFICATE"]})
+			}
+		}
+		if len(roots) > sent {
+			sent = len(roots)
+			if err := stream.Send(&upstreamauthorityv1.SubscribeToLocalBundleResponse{UpstreamX509Roots: roots}); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		case <-time.After(glance):
+		}
+	}
+}

@@ -670,6 +670,46 @@ static void keys_are_published_and_pushed(void **state)
     strike(&s);
 }
 
+static void say_bundle(struct stage *s, unsigned stream, Sdktypes__X509Certificate *root,
+                       Sdktypes__JWTKey *key)
+{
+    Upstreamauthorityv1__SubscribeToLocalBundleResponse m =
+        UPSTREAMAUTHORITYV1__SUBSCRIBE_TO_LOCAL_BUNDLE_RESPONSE__INIT;
+    m.n_upstream_x509_roots = 1;
+    m.upstream_x509_roots = &root;
+    m.n_upstream_jwt_keys = 1;
+    m.upstream_jwt_keys = &key;
+    says(s, stream, &m);
+}
+
+/* Without a mint, as after a restart. It takes the 5 s that SPIRE waits, too. */
+static void the_bundle_is_followed(void **state)
+{
+    (void)state;
+    struct stage s;
+    struct news n = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    const struct upstreamauthority_listener listener = {on_roots, on_keys, &n};
+    set_stage(&s, &plugin_bridge_upstreamauthority);
+    Sdktypes__X509Certificate root = certificate(s.a, "ca_p256.pem", true),
+                              bad = SDKTYPES__X509_CERTIFICATE__INIT;
+    Sdktypes__JWTKey key = jwt_key(s.a, "theirs");
+    for (unsigned i = 0; i < STREAMS; i++)
+        s.plays[i].code = CS_DEADLINE;
+    say_bundle(&s, 0, &bad, &key);
+    say_bundle(&s, 0, &root, &key);
+    up(&s)->listen(s.self, &listener);
+    await(&n, &n.keys, 1);
+    assert_int_equal(seen(&n, &n.roots), 1);
+    assert_true(n.tainted);
+    assert_string_equal(n.kid, "theirs");
+    assert_string_equal(s.plays[0].path,
+                        "/spire.plugin.server.upstreamauthority.v1.UpstreamAuthority/SubscribeToLocalBundle");
+    up(&s)->listen(s.self, NULL);
+    assert_int_equal(s.x.freed, 1);
+    up(&s)->listen(s.self, &listener); /* and again, which ends while it waits */
+    strike(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -682,6 +722,7 @@ int main(void)
         cmocka_unit_test(broken_streams_are_opened_again),
         cmocka_unit_test(bad_mints_are_refused),
         cmocka_unit_test(keys_are_published_and_pushed),
+        cmocka_unit_test(the_bundle_is_followed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,7 +38,7 @@ struct fake {
     size_t signs_with;
     bool offered[ROOTS], tainted[ROOTS];
     cs_code mint_answer, publish_answer;
-    bool wrong_key, no_chain, no_roots;
+    bool wrong_key, no_chain, no_roots, other_ski;
     unsigned mints, publishes;
     struct upstreamauthority_listener listener;
     bool listening;
@@ -66,7 +66,10 @@ static cs_code mint(void *self, struct cs_slice csr, int64_t ttl_s, struct upstr
     CS_AUTO(x509_issuer) issuer = NULL;
     CS_TRY(x509_issuer_new(root->cert, root->signer, &issuer, e));
     CS_CLEANUP(cs_buf_free) struct cs_buf der = {0};
+    /* as Go makes key identifiers since 1.25 (RFC 7093), when it is not told which */
+    static const uint8_t other_ski[] = {0x30, 0x0b, 6, 3, 0x55, 0x1d, 14, 4, 4, 4, 2, 0x12, 0x34};
     const struct x509_issue_params p = {
+        .extra = f->other_ski ? cs_slice_of(other_ski, sizeof other_ski) : (struct cs_slice){0},
         .spki = f->wrong_key ? root->cert->spki : parsed.spki,
         .subject = parsed.subject,
         .uri = cs_slice_str("spiffe://" TD),
@@ -481,6 +484,20 @@ static void a_restart_listens_again(void **state)
     assert_int_equal(w->fake.mints, 1);
 }
 
+/* The key identifier is the authority's business: our CA is found again whatever it is. */
+static void a_restart_finds_its_ca_under_any_key_identifier(void **state)
+{
+    struct world *w = *state;
+    w->fake.other_ski = true;
+    rotate(w);
+    ca_manager_free(w->manager);
+    start_manager(w);
+    assert_int_equal(signed_by(w), 'A');
+    rotate(w);
+    assert_int_equal(w->fake.mints, 1);
+    assert_logged(w, "local_authority_id=1234 ");
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -494,6 +511,7 @@ int main(void)
         T(nothing_is_lost_when_the_upstream_fails_meanwhile),
         T(a_prepared_authority_is_made_anew),
         T(a_restart_listens_again),
+        T(a_restart_finds_its_ca_under_any_key_identifier),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
