@@ -242,6 +242,17 @@ def test_a_notifier_that_refuses_the_bundle_stops_the_start(world, make):
     assert "not this bundle" in server.log() and "notifier(one)" in server.log()
 
 
+def test_a_notifier_that_does_not_care(world, make):
+    """Unimplemented is no refusal; SPIRE takes it for one."""
+    n = make("server", "Notifier", "one", faults={"NotifyAndAdvise": {"do": "error", "text": "not mine", "code": 12}})
+    server = plugin_server(world, plugins=n.block()).spawn()
+    if UPSTREAM:
+        assert server.proc.wait(20) == 1
+        return
+    server.await_log("Notifier handled event")
+    server.cli("healthcheck")
+
+
 def test_composers_change_what_is_signed(world, make):
     one = make("server", "CredentialComposer", "one", ou="first unit", oid="1.3.6.1.4.1.55555.1", claim="one")
     two = make("server", "CredentialComposer", "two", ou="second unit", oid="1.3.6.1.4.1.55555.2", claim="two")
