@@ -3,6 +3,9 @@
 
 #include "base/text.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #define PARTS_MAX 6
 
 static struct cs_slice trim(struct cs_slice s)
@@ -60,9 +63,26 @@ static cs_code check_versions(const struct cs_slice *parts, struct cs_err *e)
     return CS_OK;
 }
 
+/* "127.0.0.1:PORT" or "[::1]:PORT", in numbers: a name could lead anywhere. */
 static bool on_loopback(const char *address)
 {
-    return strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]:", 6) == 0;
+    char host[64];
+    struct in_addr v4;
+    struct in6_addr v6;
+    int64_t number;
+    const char *port = strrchr(address, ':');
+    size_t len = port != NULL ? (size_t)(port - address) : 0;
+    if (len == 0 || len >= sizeof host || cs_parse_i64(cs_slice_str(port + 1), &number, NULL) != CS_OK ||
+        number <= 0 || number > UINT16_MAX)
+        return false;
+    memcpy(host, address, len);
+    host[len] = '\0';
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    if (host[0] != '[' || host[len - 1] != ']')
+        return false;
+    host[len - 1] = '\0';
+    return inet_pton(AF_INET6, host + 1, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
 cs_code plugin_handshake_parse(struct cs_slice line, struct plugin_handshake *out, struct cs_err *e)
