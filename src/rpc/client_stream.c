@@ -133,9 +133,10 @@ void rpc_stream_end(struct rpc_stream *s, cs_code code, const char *text, const 
         (void)cs_fail(&s->status, code, "%s", text);
         if (d != NULL)
             s->detail = *d;
-        pthread_cond_broadcast(&s->cond);
     }
     pthread_mutex_unlock(&s->client->lock);
+    /* After the lock, which who waits wants at once. */
+    pthread_cond_broadcast(&s->cond);
     call_ready(s);
 }
 
@@ -300,7 +301,7 @@ ssize_t rpc_stream_read_out(nghttp2_session *h2, int32_t id, uint8_t *buf, size_
     while (n < length && s->out.first != NULL)
         n += copy_out(s, buf + n, length - n);
     bool end = s->out.first == NULL && s->out_closed;
-    if (n > 0)
+    if (n > 0 && !s->unary) /* nobody waits for room */
         pthread_cond_broadcast(&s->cond);
     pthread_mutex_unlock(&s->client->lock);
     if (end)
