@@ -31,6 +31,7 @@ class Kit:
             subprocess.run(["make", "-s", "-B", "-C", self.dir / example], check=True, env=self.env)
         self.process = self.dir / "process" / "process"
         self.secret_server = self.dir / "shared-secret" / "shared-secret-server"
+        self.others = self.build(spire.REPO / "tests" / "suite" / "kit_program.c", self.dir / "kit_program", "-pthread")
         self.built_ins = BUILD / "tests" / "suite_plugin"
         self.secret_agent = self.dir / "shared-secret" / "shared-secret-agent"
 

@@ -1,10 +1,14 @@
 """What the examples of the plugin kit do, whoever loads them: each story takes the folders of the server's and
 the agent's programs."""
 
+import base64
+import json
 import os
 import signal
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 import kit as k
 from pki import root_pem
@@ -127,5 +131,63 @@ def serve_built_ins(world, kit, server_bin, agent_bin):
     assert agent.fetch_jwt("aud")[0]["spiffe_id"] == W
 
 
-STORIES = [serve_built_ins, attest_and_fetch, attest_again_after_a_new_data_directory, refuse_wrong_secret, refuse_wrong_configuration,
+def other(world, kit, kind, word):
+    """A block of the test's own plugin of this kind, and what reads its journal."""
+    path = world.dir / f"{word}.journal"
+    text = k.block(kind, word, kit.others, f'journal = "{path}"', plugin_args=[word])
+    return text, lambda: path.read_text().splitlines() if path.exists() else []
+
+
+def await_line(lines, start, limit=15):
+    return wait_for(f"{start!r} in a journal", lambda: next((x for x in lines() if x.startswith(start)), None), limit)
+
+
+def tell_notifiers_and_publishers(world, kit, server_bin, agent_bin):
+    """They see the bundle, and the host's services answer them."""
+    notifier, told = other(world, kit, "Notifier", "notifier")
+    publisher, published = other(world, kit, "BundlePublisher", "publisher")
+    server = plugin_server(world, bindir=server_bin, server='ca_ttl = "30s"', plugins=notifier + publisher).start()
+    assert await_line(told, "loaded") == "loaded td=example.org roots=1 jwt=1"
+    assert await_line(published, "publish") == "publish td=example.org roots=1 jwt=1"
+    for n in range(1, 6):
+        assert await_line(told, f"metric kind={n}") == f"metric kind={n} code=0"
+    assert await_line(told, "updated td=example.org roots=2", 60)  # the next CA is made after half its life
+    assert await_line(told, "identity chain=") in ("identity chain=1 key=1 td=example.org roots=2",
+                                                  "identity chain=1 key=1 td=example.org roots=1")
+    assert await_line(told, "agent") == "agent code=5 no such agent"
+    assert await_line(published, "publish td=example.org roots=2")
+    assert "a line on standard output" in server.log()
+    server.stop()
+    assert told()[-1] == published()[-1] == "destroy"
+
+
+def compose_credentials(world, kit, server_bin, agent_bin):
+    composer, seen = other(world, kit, "CredentialComposer", "composer")
+    server, agent = world.pair(server={"bindir": server_bin, "plugins": composer}, agent={"bindir": agent_bin})
+    server.entry(agent.id, W)
+    agent.await_ids(W)
+    der = base64.b64decode(agent.fetch_x509()["svids"][0]["x509_svid"])
+    units = x509.load_der_x509_certificate(der[:4 + int.from_bytes(der[2:4], "big")]).subject.get_attributes_for_oid(
+        NameOID.ORGANIZATIONAL_UNIT_NAME)
+    assert [u.value for u in units] == ["composed in C"]
+    assert f"svid id={W} key=1 o=SPIRE" in seen()
+    body = agent.fetch_jwt("aud")[0]["svid"].split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(body + "=="))
+    assert claims["composed"] == ["in", "C"] and claims["sub"] == W and claims["aud"] == ["aud"]
+    assert isinstance(claims["exp"], int) and claims["exp"] > claims["iat"]
+
+
+def store_svids(world, kit, server_bin, agent_bin):
+    store, seen = other(world, kit, "SVIDStore", "store")
+    server = world.server(bindir=server_bin).start()
+    agent = plugin_agent(world, server, store)
+    agent.bin = agent_bin
+    agent.start("-joinToken", token := server.token())
+    entry = server.entry(f"spiffe://{server.td}/spire/agent/join_token/{token}", W, "store:place:1", storeSVID=True)
+    assert await_line(seen, "put").startswith(f"put id={W} chain=1 key=1 bundle=1 metadata=place:1 expires=")
+    server.cli("entry", "delete", "-entryID", entry)
+    assert await_line(seen, "remove") == "remove metadata=place:1"
+
+
+STORIES = [serve_built_ins, tell_notifiers_and_publishers, compose_credentials, store_svids, attest_and_fetch, attest_again_after_a_new_data_directory, refuse_wrong_secret, refuse_wrong_configuration,
            end_with_a_dead_host, survive_interrupts]

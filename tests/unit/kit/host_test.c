@@ -53,7 +53,7 @@ static cs_code agent_info(struct rpc_call *call, void *service, struct cs_slice 
                         e));
     char *id = ((Agentstorev1__GetAgentInfoRequest *)m)->agent_id;
     if (strcmp(id, "spiffe://example.org/spire/agent/known") != 0)
-        return cs_fail(e, CS_NOT_FOUND, "no such node");
+        return cs_fail(e, CS_NOT_FOUND, "no such agent");
     Agentstorev1__AgentInfo info = AGENTSTOREV1__AGENT_INFO__INIT;
     info.agent_id = id;
     Agentstorev1__GetAgentInfoResponse resp = AGENTSTOREV1__GET_AGENT_INFO_RESPONSE__INIT;
@@ -218,7 +218,7 @@ static void test_agent_store(void **state)
     struct cspire_call *c = cspire_call_new(&fx.env);
     assert_int_equal(cspire_host_agent_known(c, "spiffe://example.org/spire/agent/known"), CSPIRE_OK);
     assert_int_equal(cspire_host_agent_known(c, "spiffe://example.org/spire/agent/other"), CSPIRE_NOT_FOUND);
-    assert_string_equal(cspire_call_error(c), "no such node");
+    assert_string_equal(cspire_call_error(c), "no such agent");
     cspire_call_free(c);
     kf_down(&fx);
     host_down();
