@@ -4,7 +4,9 @@ the agent's programs."""
 import base64
 import json
 import os
+import pathlib
 import signal
+import subprocess
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -13,7 +15,7 @@ from cryptography.x509.oid import NameOID
 import kit as k
 from pki import root_pem
 from plugins import OWN_KEYS, agent as plugin_agent, log_lines, server as plugin_server
-from spire import wait_for
+from spire import REPO, wait_for
 
 W = "spiffe://example.org/w"
 
@@ -189,5 +191,26 @@ def store_svids(world, kit, server_bin, agent_bin):
     assert await_line(seen, "remove") == "remove metadata=place:1"
 
 
-STORIES = [serve_built_ins, tell_notifiers_and_publishers, compose_credentials, store_svids, attest_and_fetch, attest_again_after_a_new_data_directory, refuse_wrong_secret, refuse_wrong_configuration,
+def follow_the_docs(world, kit, server_bin, agent_bin):
+    """The plugin of docs/writing-plugins.md, taken from there and compiled as it says."""
+    text = (REPO / "docs" / "writing-plugins.md").read_text()
+    (world.dir / "login.c").write_text(text.split("```c\n")[1].split("```")[0])
+    command = next(x for x in text.splitlines() if x.startswith("    cc -O2 -Wall -o login"))
+    subprocess.run(f"{command} -Werror {kit.env['LDFLAGS']}", shell=True, check=True, cwd=world.dir, env=kit.env)
+    assert "WorkloadAttestor plugin" in subprocess.run([world.dir / "login"], capture_output=True, text=True).stderr
+    server = world.server(bindir=server_bin).start()
+    agent = plugin_agent(world, server, workload=f'''WorkloadAttestor "login" {{
+        plugin_cmd = "{world.dir}/login"
+        plugin_checksum = "{k.sha256(world.dir / "login")}"
+    }}''')
+    agent.bin = agent_bin
+    agent.start("-joinToken", token := server.token())
+    assert "Plugin loaded" in agent.log() and "plugin_name=login" in agent.log()
+    uid = pathlib.Path("/proc/self/loginuid").read_text().strip()
+    server.entry(f"spiffe://{server.td}/spire/agent/join_token/{token}", W,
+                 "login:none" if uid == "4294967295" else f"login:uid:{uid}")
+    agent.await_ids(W)
+
+
+STORIES = [follow_the_docs, serve_built_ins, tell_notifiers_and_publishers, compose_credentials, store_svids, attest_and_fetch, attest_again_after_a_new_data_directory, refuse_wrong_secret, refuse_wrong_configuration,
            end_with_a_dead_host, survive_interrupts]
