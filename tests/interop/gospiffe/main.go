@@ -5,6 +5,10 @@
 //	gospiffe jwt   SOCKET ID        fetch, validate remotely, validate locally
 //	gospiffe watch SOCKET           X.509 contexts and JWT bundles until stdin closes
 //	gospiffe hold  SOCKET N         N open X.509 streams, one connection each, until stdin closes
+//	gospiffe serve SOCKET ID        mTLS for callers with that ID until stdin closes
+//	gospiffe call  SOCKET ID ADDR   mTLS with such a server
+//
+// SOCKET is a path, or a URL, or "env" for what SPIFFE_ENDPOINT_SOCKET says.
 package main
 
 import (
@@ -18,6 +22,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,9 +51,16 @@ func emit(event string, fields map[string]any) {
 
 func main() {
 	if len(os.Args) < 3 {
-		fail(errors.New("usage: gospiffe mtls|jwt|watch|hold SOCKET [ARG]"))
+		fail(errors.New("usage: gospiffe mtls|jwt|watch|hold|serve|call SOCKET [ARG]..."))
 	}
-	addr := workloadapi.WithAddr("unix:" + os.Args[2])
+	where := os.Args[2]
+	switch {
+	case where == "env":
+		where = os.Getenv("SPIFFE_ENDPOINT_SOCKET")
+	case !strings.Contains(where, "://"):
+		where = "unix:" + where
+	}
+	addr := workloadapi.WithAddr(where)
 	arg := ""
 	if len(os.Args) > 3 {
 		arg = os.Args[3]
@@ -65,6 +77,10 @@ func main() {
 		err = watch(ctx, cancel, addr)
 	case "hold":
 		err = hold(ctx, addr, arg)
+	case "serve":
+		err = serve(ctx, addr, arg)
+	case "call":
+		err = call(ctx, addr, arg, os.Args[len(os.Args)-1])
 	default:
 		err = errors.New("unknown mode " + os.Args[1])
 	}
@@ -123,6 +139,65 @@ func mtls(ctx context.Context, addr workloadapi.ClientOption, want string) error
 		return errors.New("a wrong server name was accepted")
 	}
 	emit("mtls", map[string]any{"reply": line})
+	return nil
+}
+
+func serve(ctx context.Context, addr workloadapi.ClientOption, peer string) error {
+	source, err := workloadapi.NewX509Source(ctx, workloadapi.WithClientOptions(addr))
+	if err != nil {
+		return fmt.Errorf("X509Source: %w", err)
+	}
+	defer source.Close()
+	id, err := spiffeid.FromString(peer)
+	if err != nil {
+		return err
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", tlsconfig.MTLSServerConfig(source, source, tlsconfig.AuthorizeID(id)))
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	emit("serving", map[string]any{"address": l.Addr().String()})
+	go func() {
+		for {
+			if err := serveOne(l); errors.Is(err, net.ErrClosed) {
+				return
+			} else if err != nil {
+				emit("refused", map[string]any{"error": err.Error()})
+			} else {
+				emit("served", map[string]any{"peer": peer})
+			}
+		}
+	}()
+	untilStdinCloses()
+	return nil
+}
+
+func call(ctx context.Context, addr workloadapi.ClientOption, peer, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	source, err := workloadapi.NewX509Source(ctx, workloadapi.WithClientOptions(addr))
+	if err != nil {
+		return fmt.Errorf("X509Source: %w", err)
+	}
+	defer source.Close()
+	id, err := spiffeid.FromString(peer)
+	if err != nil {
+		return err
+	}
+	conn, err := tls.Dial("tcp", address, tlsconfig.MTLSClientConfig(source, source, tlsconfig.AuthorizeID(id)))
+	if err != nil {
+		return fmt.Errorf("dial: %w", err)
+	}
+	defer conn.Close()
+	if _, err = fmt.Fprintln(conn, "hello from the enclave"); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	emit("called", map[string]any{"reply": line})
 	return nil
 }
 
