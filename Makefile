@@ -3,7 +3,7 @@ JOBS ?= $(shell nproc)
 
 PREFIX ?= /usr/local
 
-.PHONY: all deps install static demo test bench asan tsan fuzz format clean
+.PHONY: all deps install static test-nsm demo test bench asan tsan fuzz format clean
 all: deps
 	@cmake --preset release > build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
 	@cmake --build build -j $(JOBS) --target spire-server spire-agent
@@ -25,6 +25,10 @@ static: deps
 	@cmake --build build/static -j $(JOBS) --target spire-agent > build/static.log 2>&1 || { cat build/static.log; exit 1; }
 	@strip build/static/bin/spire-agent
 	@ls -l build/static/bin/spire-agent
+
+# A Nitro Security Module for machines without one (docs/enclaves.md): build/tests/test-nsm.
+test-nsm: all
+	@cmake --build build -j $(JOBS) --target test-nsm
 
 demo: all
 	@tools/demo

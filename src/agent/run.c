@@ -4,6 +4,7 @@
 #include "agent/agent.h"
 #include "agent/backoff.h"
 #include "agent/enclave.h"
+#include "agent/loopback.h"
 #include "base/file.h"
 #include "base/logfields.h"
 #include "base/text.h"
@@ -184,6 +185,8 @@ static cs_code prepare(struct agent *a, struct cs_err *e)
     harden(a);
     CS_TRY(make_folder(a, cfg->admin_socket_path, "Creating admin UDS directory", e));
     cs_log_info(&a->log, "Starting agent", KV("data_dir", cfg->data_dir), KV(CS_F_VERSION, CS_SPIRE_VERSION));
+    if (cfg->enclave.on)
+        agent_loopback_up(&a->log);
     CS_TRY(cs_mkdir_all(cfg->data_dir, DIR_MODE, e));
     if (agent_storage_open(cfg->data_dir, &a->storage, e) != CS_OK)
         return cs_wrap(e, "failed to open storage");

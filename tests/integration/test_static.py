@@ -85,11 +85,9 @@ def test_a_whole_life_in_an_empty_image(world):
 
 
 DNS = r"""
-import fcntl, os, socket, struct, subprocess, sys
-s = socket.socket()
-fcntl.ioctl(s, 0x8914, struct.pack("16sH14s", b"lo", 0x49, b""))  # SIOCSIFFLAGS: up
+import os, socket, struct, sys
 dns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-dns.bind(("127.0.0.1", 53))
+dns.bind(("0.0.0.0", 53))  # the loopback interface is down, as in a new enclave
 if os.fork() == 0:
     while True:
         q, peer = dns.recvfrom(512)
@@ -106,7 +104,7 @@ os.execve("/spire-agent", ["/spire-agent", "run", "-config", "/conf"], {})
 
 
 @pytest.mark.skipif(not may_change_root("--net", "--pid", "--fork"), reason="no right to make a network namespace")
-def test_names_are_resolved_by_the_servers_in_resolv_conf(world):
+def test_it_brings_the_loopback_up_and_asks_the_servers_of_names(world):
     nsm = module(world)
     server = world.server(plugins=nsm.plugin()).start()
     e = Image(world.dir / "e", server, nsm, address="spire.test")
@@ -121,6 +119,7 @@ def test_names_are_resolved_by_the_servers_in_resolv_conf(world):
                               "--kill-child", sys.executable, "-c", DNS, e.root], stdout=log, stderr=log)
     try:
         # nobody is there, but that address only the server of names knew
+        e.await_log("Brought the loopback interface up")
         wait_for("the address", lambda: f"dial tcp 127.0.0.9:{server.port}: connect: connection refused" in e.log(), 20)
     finally:
         p.terminate()
