@@ -1,7 +1,6 @@
 """An agent in enclave mode with the test module: attestation, files, the Workload API over TCP, proxies, the end."""
 
 import os
-import pathlib
 import signal
 import stat
 import threading
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 import nitro
 import spire
 from nitro import ConnectProxy, enclave, module, read_generation
-from spire import Failed, run, wait_for
+from spire import run, wait_for
 
 WORKLOAD = "spiffe://example.org/app"
 
@@ -244,6 +243,19 @@ def test_through_a_proxy_that_resolves_the_name(world, nsm):
     e.start()
     assert e.fetch_jwt("a")[0]["spiffe_id"] == WORKLOAD
     assert proxy.targets and set(proxy.targets) == {("CONNECT", f"server.invalid:{server.port}")}
+    proxy.close()
+
+
+@pytest.mark.skipif(not nitro.has_vsock(), reason="no vsock loopback in this kernel")
+@pytest.mark.parametrize("scheme", ["vsock", "http+vsock"])
+def test_over_vsock(world, nsm, scheme):
+    server = server_for(world, nsm)
+    proxy = ConnectProxy(vsock=True, fixed=("127.0.0.1", server.port) if scheme == "vsock" else None)
+    e = enclave(world, server, nsm, enclave=f'server_proxy = "{scheme}://1:{proxy.port}"')
+    server.entry(e.id, WORKLOAD, "nitro_enclave:*")
+    e.start()
+    assert e.fetch_jwt("a")[0]["spiffe_id"] == WORKLOAD
+    assert proxy.targets
     proxy.close()
 
 

@@ -155,12 +155,31 @@ def read_generation(folder):
         os.close(fd)
 
 
+def has_vsock():
+    """Can this machine be its own parent over vsock (module vsock_loopback)?"""
+    try:
+        with socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as l, socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM) as c:
+            l.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+            l.listen()
+            c.settimeout(2)
+            c.connect((socket.VMADDR_CID_LOCAL, l.getsockname()[1]))
+            return True
+    except (OSError, AttributeError):
+        return False
+
+
 class ConnectProxy:
     """An HTTP proxy that knows CONNECT; `answer` instead of a tunnel when given. Counts and remembers."""
 
-    def __init__(self, answer=None, names=None):
-        self.answer, self.names, self.targets = answer, names or {}, []
-        self.listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, answer=None, names=None, vsock=False, fixed=None):
+        """`fixed`: no CONNECT, everything goes to this address."""
+        self.answer, self.names, self.targets, self.fixed = answer, names or {}, [], fixed
+        if vsock:
+            self.listener = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+            self.listener.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+            self.listener.listen()
+        else:
+            self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -176,6 +195,10 @@ class ConnectProxy:
 
     def _serve(self, client):
         with client, contextlib.suppress(OSError, ValueError):
+            if self.fixed is not None:
+                with socket.create_connection(self.fixed) as up:
+                    self.targets.append(("", ""))
+                    return self._pump(client, up)
             head = b""
             while b"\r\n\r\n" not in head and len(head) < 8192:
                 head += client.recv(1)
@@ -187,9 +210,13 @@ class ConnectProxy:
             host, port = target.decode().rsplit(":", 1)
             with socket.create_connection((self.names.get(host, host), int(port))) as up:
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                while True:
-                    for s in select.select([client, up], [], [])[0]:
-                        data = s.recv(65536)
-                        if not data:
-                            return
-                        (up if s is client else client).sendall(data)
+                self._pump(client, up)
+
+    @staticmethod
+    def _pump(client, up):
+        while True:
+            for s in select.select([client, up], [], [])[0]:
+                data = s.recv(65536)
+                if not data:
+                    return
+                (up if s is client else client).sendall(data)

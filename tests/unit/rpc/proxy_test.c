@@ -235,7 +235,7 @@ static void names_the_proxy_that_fails(void **state)
     fx_down(&f);
 }
 
-/* Without a peer the kernel says so at once, whether it knows vsock or not. */
+/* Nobody listens there: refused, unreachable, not supported or silent, by the kernel; the proxy is named. */
 static void names_the_vsock_that_fails(void **state)
 {
     (void)state;
