@@ -6,13 +6,13 @@
  */
 #include "crypto/der.h"
 #include "crypto/x509_cert.h"
-#include "plugin/bridge/claims.h"
 #include "plugin/credentialcomposer.h"
 #include "plugin/keymanager.h"
 #include "plugin/nodeattestor_agent.h"
 #include "plugin/nodeattestor_server.h"
 #include "plugin/upstreamauthority.h"
 #include "plugin/workloadattestor.h"
+#include "proto/json.h"
 #include "tests/fakes/plugin_external.h"
 
 #include <pthread.h>
@@ -263,8 +263,8 @@ static void compose_jwt(void *self, struct input *in)
     Google__Protobuf__Struct *parsed;
     if (ops->workload_jwt_svid(self, in->a, "spiffe://example.org/w", &claims, NULL) != CS_OK)
         return;
-    must(claims_parse(in->a, claims, &parsed, NULL) == CS_OK);
-    must(claims_write(&again, parsed, NULL) == CS_OK && cs_slice_eq(cs_buf_slice(&again), claims));
+    must(proto_struct_parse(in->a, claims, &parsed, NULL) == CS_OK);
+    must(proto_struct_write(&again, parsed, NULL) == CS_OK && cs_slice_eq(cs_buf_slice(&again), claims));
 }
 
 static const struct {

@@ -6,7 +6,7 @@
 
 #include "crypto/der.h"
 #include "plugin/bridge/bridge.h"
-#include "plugin/bridge/claims.h"
+#include "proto/json.h"
 
 #include "sdk_server_credentialcomposer.pb-c.h"
 
@@ -288,7 +288,7 @@ static cs_code take_claims(struct cs_arena *a, const Google__Protobuf__Struct *i
                            struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
-    CS_TRY(claims_write(&text, in, e));
+    CS_TRY(proto_struct_write(&text, in, e));
     const uint8_t *copy = cs_arena_memdup(a, text.data, text.len);
     if (copy == NULL)
         return cs_nomem(e);
@@ -301,8 +301,9 @@ static cs_code workload_jwt_svid(void *self, struct cs_arena *a, const char *spi
 {
     struct cs_err why;
     Credentialcomposerv1__JWTSVIDAttributes attributes = CREDENTIALCOMPOSERV1__JWTSVIDATTRIBUTES__INIT;
-    if (claims_parse(a, *claims, &attributes.claims, &why) != CS_OK)
-        return bridge_fail(self, e, CS_INTERNAL, "invalid workload JWTSVID attributes: %s", why.text);
+    if (proto_struct_parse(a, *claims, &attributes.claims, &why) != CS_OK)
+        return bridge_fail(self, e, CS_INTERNAL,
+                           "invalid workload JWTSVID attributes: failed to encode claims: %s", why.text);
     Credentialcomposerv1__ComposeWorkloadJWTSVIDRequest request =
         CREDENTIALCOMPOSERV1__COMPOSE_WORKLOAD_JWTSVIDREQUEST__INIT;
     request.attributes = &attributes;

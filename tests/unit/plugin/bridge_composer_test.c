@@ -3,8 +3,8 @@
  * The bridge of CredentialComposers: attributes both ways, and claims with numbers as SPIRE has them.
  */
 #include "base/mem.h"
-#include "plugin/bridge/claims.h"
 #include "plugin/credentialcomposer.h"
+#include "proto/json.h"
 #include "proto/proto.h"
 #include "tests/fakes/plugin_external.h"
 
@@ -298,8 +298,8 @@ static void bad_claims_are_refused(void **state)
     assert_int_equal(ops()->workload_jwt_svid(c.self, c.a, "spiffe://example.org/w", &claims, &e),
                      CS_INTERNAL);
     assert_string_equal(e.text,
-                        "credentialcomposer(own): invalid workload JWTSVID attributes: claims are nested too "
-                        "deeply");
+                        "credentialcomposer(own): invalid workload JWTSVID attributes: failed to encode "
+                        "claims: nested too deeply");
     cs_buf_free(&deep);
     end(&c);
 }
@@ -325,15 +325,15 @@ static void odd_structs_are_written(void **state)
     s.fields = list;
     s.n_fields = 4;
     struct cs_buf out = {0};
-    assert_int_equal(claims_write(&out, &s, NULL), CS_OK);
+    assert_int_equal(proto_struct_write(&out, &s, NULL), CS_OK);
     assert_string_equal(cs_buf_cstr(&out), "{\"a\":\"NaN\",\"b\":2,\"c\":\"-Infinity\"}");
     f[3].value = NULL;
     v[1].kind_case = GOOGLE__PROTOBUF__VALUE__KIND__NOT_SET;
     cs_buf_reset(&out);
-    assert_int_equal(claims_write(&out, &s, NULL), CS_OK);
+    assert_int_equal(proto_struct_write(&out, &s, NULL), CS_OK);
     assert_string_equal(cs_buf_cstr(&out), "{\"a\":null,\"b\":2,\"c\":null}");
     cs_buf_reset(&out);
-    assert_int_equal(claims_write(&out, NULL, NULL), CS_OK);
+    assert_int_equal(proto_struct_write(&out, NULL, NULL), CS_OK);
     assert_string_equal(cs_buf_cstr(&out), "{}");
     cs_buf_free(&out);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "plugin/bridge/claims.h"
+#include "proto/json.h"
 
 #include "base/text.h"
 
@@ -75,7 +75,7 @@ static cs_code read_value(struct cs_arena *a, json_t *in, unsigned depth, value_
 {
     google__protobuf__value__init(out);
     if (depth > DEPTH_MAX)
-        return cs_fail(e, CS_INVALID, "claims are nested too deeply");
+        return cs_fail(e, CS_INVALID, "nested too deeply");
     switch (json_typeof(in)) {
     case JSON_OBJECT:
         out->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_STRUCT_VALUE;
@@ -104,19 +104,20 @@ static cs_code read_value(struct cs_arena *a, json_t *in, unsigned depth, value_
     return CS_OK;
 }
 
-cs_code claims_parse(struct cs_arena *a, struct cs_slice json, struct_message **out, struct cs_err *e)
+cs_code proto_struct_parse(struct cs_arena *a, struct cs_slice json, struct_message **out, struct cs_err *e)
 {
     json_error_t why;
     *out = NULL;
     /* all numbers are doubles on the way, so the large ones may be so from the start */
-    json_t *root = json_loadb((const char *)json.data, json.len, JSON_DECODE_INT_AS_REAL, &why);
+    json_t *root =
+        json_loadb((const char *)json.data, json.len, JSON_DECODE_INT_AS_REAL | JSON_REJECT_DUPLICATES, &why);
     if (root == NULL)
-        return cs_fail(e, CS_INVALID, "failed to encode claims: %s", why.text);
+        return cs_fail(e, CS_INVALID, "not a JSON object: %s", why.text);
     cs_code rc;
     if (json_is_object(root))
         rc = read_object(a, root, 1, out, e);
     else
-        rc = cs_fail(e, CS_INVALID, "failed to encode claims: not an object");
+        rc = cs_fail(e, CS_INVALID, "not a JSON object: another value");
     json_decref(root);
     return rc;
 }
@@ -217,7 +218,7 @@ static cs_code write_list(struct cs_buf *out, const list_message *l, unsigned de
 static cs_code write_value(struct cs_buf *out, const value_message *v, unsigned depth, struct cs_err *e)
 {
     if (depth > DEPTH_MAX)
-        return cs_fail(e, CS_INVALID, "claims are nested too deeply");
+        return cs_fail(e, CS_INVALID, "nested too deeply");
     switch (v != NULL ? v->kind_case : GOOGLE__PROTOBUF__VALUE__KIND__NOT_SET) {
     case GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE:
         write_number(out, v->number_value);
@@ -238,7 +239,7 @@ static cs_code write_value(struct cs_buf *out, const value_message *v, unsigned 
     }
 }
 
-cs_code claims_write(struct cs_buf *out, const struct_message *in, struct cs_err *e)
+cs_code proto_struct_write(struct cs_buf *out, const struct_message *in, struct cs_err *e)
 {
     CS_TRY(write_object(out, in, 1, e));
     return cs_buf_ok(out) ? CS_OK : cs_nomem(e);
