@@ -277,6 +277,22 @@ static cs_code make_feed(struct server *s, struct cs_err *e)
 
 /* --- API --- */
 
+/* Workers when signing waits for programs of others, which may ask a service far away: as many signatures are
+ * under way at a time. */
+#define WAITING_WORKERS 64
+
+static bool signing_waits(const struct server *s)
+{
+    for (size_t i = 0; i < s->cfg->plugins.len; i++) {
+        const struct config_plugin *p = &s->cfg->plugins.at[i];
+        if (!p->disabled && p->cmd[0] != '\0' &&
+            (strcmp(p->type, PLUGIN_TYPE_KEYMANAGER) == 0 ||
+             strcmp(p->type, PLUGIN_TYPE_CREDENTIALCOMPOSER) == 0))
+            return true;
+    }
+    return false;
+}
+
 static cs_code make_api(struct server *s, struct cs_err *e)
 {
     const struct server_config *c = s->cfg;
@@ -292,6 +308,7 @@ static cs_code make_api(struct server *s, struct cs_err *e)
     const struct rpc_server_config rpc = {
         /* As SPIRE: agents reconnect now and then, so that a load balancer spreads them. */
         .max_conn_age_ns = 180 * CS_NS_PER_S,
+        .workers = signing_waits(s) ? WAITING_WORKERS : 0,
         .log = cs_log_sub(s->log, "endpoints"),
     };
     CS_TRY(rpc_server_new(&rpc, &s->rpc, e));

@@ -151,7 +151,7 @@ void bundlefeed_start(struct bundlefeed *f)
     pthread_mutex_unlock(&f->lock);
 }
 
-void bundlefeed_refresh(struct bundlefeed *f)
+bool bundlefeed_refresh(struct bundlefeed *f)
 {
     pthread_mutex_lock(&f->lock);
     for (size_t i = 0; f->started && i < f->count; i++) {
@@ -162,6 +162,7 @@ void bundlefeed_refresh(struct bundlefeed *f)
             kick(o);
     }
     pthread_mutex_unlock(&f->lock);
+    return f->count > 0;
 }
 
 /* --- Life --- */

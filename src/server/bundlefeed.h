@@ -44,8 +44,8 @@ void bundlefeed_start(struct bundlefeed *f);
 /* From now on nobody is told anything. */
 void bundlefeed_stop(struct bundlefeed *f);
 /* From time to time: publish again, which publishers use to repair what others broke, and tell notifiers that
- * were not there the last time. Does not wait. */
-void bundlefeed_refresh(struct bundlefeed *f);
+ * were not there the last time. Does not wait. False: there is nobody, and never will be. */
+bool bundlefeed_refresh(struct bundlefeed *f);
 #define BUNDLEFEED_REFRESH_NS (30 * CS_NS_PER_S)
 
 #endif

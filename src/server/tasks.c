@@ -64,8 +64,7 @@ static int64_t prune_journals(struct server *s)
 
 static int64_t feed_bundle(struct server *s)
 {
-    bundlefeed_refresh(s->feed);
-    return BUNDLEFEED_REFRESH_NS;
+    return bundlefeed_refresh(s->feed) ? BUNDLEFEED_REFRESH_NS : CA_MANAGER_PRUNE_BUNDLE_NS;
 }
 
 static int64_t check_health(struct server *s)

@@ -665,7 +665,10 @@ static void keys_are_published_and_pushed(void **state)
 
     set_stage(&s, &plugin_bridge_upstreamauthority);
     s.plays[0].code = CS_UNIMPLEMENTED;
-    assert_int_equal(up(&s)->publish_jwt_key(s.self, &mine, count_keys, &count, &e), CS_UNIMPLEMENTED);
+    key = jwt_key(s.a, "mine");
+    const struct upstreamauthority_jwt_key again = {
+        .pkix = {key.public_key.data, key.public_key.len}, .kid = "mine", .not_after = 1700000000};
+    assert_int_equal(up(&s)->publish_jwt_key(s.self, &again, count_keys, &count, &e), CS_UNIMPLEMENTED);
     assert_string_equal(e.text, "upstreamauthority(own): no way");
     strike(&s);
 }

@@ -352,7 +352,7 @@ static void failures_of_updates_are_logged_only(void **state)
     pthread_mutex_unlock(&fakes[N1].lock);
     append_root(w);
     await_calls(N1, 2);
-    bundlefeed_refresh(w->feed); /* not away: told no more */
+    assert_true(bundlefeed_refresh(w->feed)); /* not away: told no more */
     append_root(w);
     await_calls(N1, 3);
     expect(N1, 2, 'u', 3);
@@ -375,7 +375,7 @@ static void publishers_are_asked_again_and_so_are_notifiers_that_were_away(void 
     await_calls(N2, 2);
     /* the call's outcome is noted after it returned, so refresh until it is */
     for (size_t n = fakes[P1].count; n < CALLS_MAX / 2; n++) {
-        bundlefeed_refresh(w->feed);
+        assert_true(bundlefeed_refresh(w->feed));
         await_calls(P1, n + 1);
         pthread_mutex_lock(&fakes[N1].lock);
         size_t told = fakes[N1].count;
@@ -401,7 +401,7 @@ static void nobody_is_told_after_the_stop(void **state)
         await_calls(i, 1);
     bundlefeed_stop(w->feed);
     append_root(w);
-    bundlefeed_refresh(w->feed);
+    assert_true(bundlefeed_refresh(w->feed));
     bundlefeed_free(w->feed);
     w->feed = NULL;
     for (int i = 0; i < FAKES; i++)
