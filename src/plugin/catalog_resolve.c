@@ -40,8 +40,10 @@ static cs_code start(struct plugin_runner **runner, const struct plugin_kind *ki
     if (kind->bridge == NULL)
         return cs_fail(e, CS_UNIMPLEMENTED, "external plugins of type \"%s\" are not supported yet",
                        kind->type);
+    /* the runner outlives the plugin that env's log may name */
+    const struct cs_log shared = cs_log_sub((struct cs_log){.sink = env->log.sink}, "catalog");
     if (*runner == NULL)
-        CS_TRY(plugin_runner_new(env->log, env->clock, runner, e));
+        CS_TRY(plugin_runner_new(shared, env->clock, runner, e));
     return plugin_external_start(*runner, kind->type, ce, env, out, e);
 }
 
