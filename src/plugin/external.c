@@ -73,9 +73,9 @@ cs_code plugin_external_bind(const struct plugin_external *x, const char *servic
 
 /* --- Pauses between starts --- */
 
-static int64_t pause_ns(unsigned failures)
+static int64_t pause_ns(int64_t first_ns, unsigned failures)
 {
-    int64_t ns = PLUGIN_PAUSE_FIRST_NS;
+    int64_t ns = first_ns;
     uint32_t random = 0;
     while (failures-- > 0 && ns < PLUGIN_PAUSE_MAX_NS)
         ns *= 2;
@@ -94,7 +94,7 @@ static void schedule_start(struct plugin_external *x)
     unsigned failures = x->failures;
     x->failures += x->failures < 30;
     pthread_mutex_unlock(&x->lock);
-    int64_t ns = pause_ns(failures);
+    int64_t ns = pause_ns(x->r->pause_ns, failures);
     CS_CLEANUP(cs_buf_free) struct cs_buf pause = {0};
     cs_duration_format(&pause, ns / CS_NS_PER_MS * CS_NS_PER_MS);
     cs_log_warn(&x->env->log, "Plugin will be started again", KV("pause", cs_buf_cstr(&pause)));
@@ -161,7 +161,7 @@ static cs_code configure_and_adopt(struct plugin_external *x, struct plugin_run 
 static void arm_health(void *arg)
 {
     struct plugin_external *x = arg;
-    loop_timer_arm(x->timer, PLUGIN_HEALTH_EVERY_NS, 0);
+    loop_timer_arm(x->timer, x->r->health_every_ns, 0);
 }
 
 static void arm_start(void *arg)
@@ -208,9 +208,8 @@ static void look_at_health(struct plugin_external *x, struct plugin_run *run)
     if (a == NULL)
         return;
     req.service = (char *)HEALTH_NAME;
-    cs_code rc =
-        plugin_run_unary(run, "/grpc.health.v1.Health/Check", &req.base,
-                         &healthv1__health_check_response__descriptor, a, &m, PLUGIN_HEALTH_NS, &err);
+    cs_code rc = plugin_run_unary(run, "/grpc.health.v1.Health/Check", &req.base,
+                                  &healthv1__health_check_response__descriptor, a, &m, x->r->health_ns, &err);
     if ((rc != CS_DEADLINE && rc != CS_UNAVAILABLE) || plugin_external_stopped(x))
         return;
     pthread_mutex_lock(&x->lock);

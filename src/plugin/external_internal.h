@@ -48,7 +48,8 @@ struct plugin_runner {
     pthread_mutex_t lock;
     struct plugin_external *plugins; /* under lock */
     atomic_bool stopping;
-    _Atomic unsigned runs; /* counts them, for the names of their folders */
+    _Atomic unsigned runs;                        /* counts them, for the names of their folders */
+    int64_t health_every_ns, health_ns, pause_ns; /* [const]; tests have other times */
 };
 
 /* One start of the program. */

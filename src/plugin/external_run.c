@@ -141,6 +141,7 @@ static cs_code connect_client(struct plugin_run *run, struct cs_err *e)
         .tcp_address = h->tcp ? h->address : NULL,
         .connect_ns = PLUGIN_CONNECT_NS,
         .max_message = PLUGIN_MESSAGE_MAX,
+        .secret_messages = true, /* keys of SVIDs that are stored, configurations */
         .stopped = client_stopped,
         .arg = run,
     };

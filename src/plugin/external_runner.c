@@ -95,6 +95,9 @@ cs_code plugin_runner_new(struct cs_log log, const struct cs_clock *clock, struc
         return cs_nomem(e);
     r->log = log;
     r->clock = clock;
+    r->health_every_ns = PLUGIN_HEALTH_EVERY_NS;
+    r->health_ns = PLUGIN_HEALTH_NS;
+    r->pause_ns = PLUGIN_PAUSE_FIRST_NS;
     pthread_mutex_init(&r->lock, NULL);
     cs_code rc = make_folder(r, e);
     if (rc == CS_OK)

@@ -35,8 +35,10 @@ cs_code rpc_client_wait(struct rpc_client *c, pthread_cond_t *cond, int64_t mono
 {
     if (c->cfg.stopped == NULL)
         return wait_until(cond, &c->lock, mono_ns) ? CS_OK : CS_DEADLINE;
-    for (;;) {
-        int64_t poll = cs_mono_ns(&cs_clock_system) + RPC_CLIENT_STOP_POLL_NS;
+    for (int64_t began = cs_mono_ns(&cs_clock_system);;) {
+        int64_t now = cs_mono_ns(&cs_clock_system);
+        int64_t poll = now + (now - began < RPC_CLIENT_STOP_POLL_WHILE_NS ? RPC_CLIENT_STOP_POLL_NS
+                                                                          : RPC_CLIENT_STOP_POLL_LATER_NS);
         if (wait_until(cond, &c->lock, poll < mono_ns ? poll : mono_ns))
             return CS_OK;
         if (c->cfg.stopped(c->cfg.arg))

@@ -29,8 +29,9 @@ struct rpc_client_config {
     size_t max_message;        /* received; 0: RPC_MAX_MESSAGE */
     int64_t keepalive_ns;      /* 0: none */
     int64_t keepalive_wait_ns; /* for the answer to a ping; 0: 20 s */
-    /* Asked a few times a second by calls that have to wait; true: they end with CS_CANCELLED. Any thread,
-     * must not block. NULL: nobody is asked. */
+    bool secret_messages;      /* a message, either way, is overwritten when it was sent, taken or dropped */
+    /* Asked about once a second by calls that have to wait, more often at first; true: they end with
+     * CS_CANCELLED. Any thread, must not block. NULL: nobody is asked. */
     bool (*stopped)(void *arg);
 };
 struct rpc_metadata {

@@ -24,7 +24,10 @@
 #define RPC_CLIENT_HEADER_LIST (64u * 1024) /* bytes of headers and trailers taken per stream */
 #define RPC_CLIENT_PING_WAIT_NS (20 * CS_NS_PER_S)
 #define RPC_CLIENT_CONNECT_NS (20 * CS_NS_PER_S)
-#define RPC_CLIENT_STOP_POLL_NS (200 * CS_NS_PER_MS) /* between two questions to cfg.stopped */
+/* Between two questions to cfg.stopped: at first, and of who has waited for a while. */
+#define RPC_CLIENT_STOP_POLL_NS (200 * CS_NS_PER_MS)
+#define RPC_CLIENT_STOP_POLL_LATER_NS CS_NS_PER_S
+#define RPC_CLIENT_STOP_POLL_WHILE_NS (5 * CS_NS_PER_S)
 
 struct rpc_link;
 
@@ -90,6 +93,7 @@ struct rpc_stream {
     size_t md_count;
     int64_t deadline;    /* [const] monotonic, INT64_MAX: none */
     bool unary;          /* [const] woken only by the end */
+    bool secret;         /* [const] messages are wiped; the last reference may outlive the client */
     pthread_cond_t cond; /* messages, room or the end */
 
     struct rpc_message_list out, in; /* [lock] */

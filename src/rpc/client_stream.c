@@ -12,14 +12,23 @@
 
 /* --- Life --- */
 
-static void list_free(struct rpc_message_list *l)
+static void list_pop(struct rpc_message_list *l, bool secret)
 {
-    while (l->first != NULL) {
-        struct rpc_message *m = l->first;
-        l->first = m->next;
+    struct rpc_message *m = l->first;
+    l->first = m->next;
+    if (l->first == NULL)
+        l->end = &l->first;
+    if (secret)
+        cs_buf_wipe(&m->body);
+    else
         cs_buf_free(&m->body);
-        cs_free(m);
-    }
+    cs_free(m);
+}
+
+static void list_free(struct rpc_message_list *l, bool secret)
+{
+    while (l->first != NULL)
+        list_pop(l, secret);
     l->end = &l->first;
 }
 
@@ -35,16 +44,6 @@ static bool list_add(struct rpc_message_list *l, struct cs_buf *body)
     return true;
 }
 
-static void list_pop(struct rpc_message_list *l)
-{
-    struct rpc_message *m = l->first;
-    l->first = m->next;
-    if (l->first == NULL)
-        l->end = &l->first;
-    cs_buf_free(&m->body);
-    cs_free(m);
-}
-
 void rpc_stream_ref(struct rpc_stream *s)
 {
     atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
@@ -54,8 +53,8 @@ void rpc_stream_unref(struct rpc_stream *s)
 {
     if (atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
         return;
-    list_free(&s->out);
-    list_free(&s->in);
+    list_free(&s->out, s->secret);
+    list_free(&s->in, s->secret);
     rpc_deframer_free(&s->deframer);
     rpc_reply_free(&s->head);
     if (s->link != NULL)
@@ -94,6 +93,7 @@ static struct rpc_stream *stream_new(struct rpc_client *c, const char *path, con
         return NULL;
     atomic_init(&s->refs, 1);
     s->client = c;
+    s->secret = c->cfg.secret_messages;
     s->deadline = deadline;
     s->out.end = &s->out.first;
     s->in.end = &s->in.first;
@@ -284,7 +284,7 @@ static size_t copy_out(struct rpc_stream *s, uint8_t *buf, size_t room)
     if (s->out_off == RPC_FRAME_HEAD + b->len) {
         s->out_bytes -= s->out_off;
         s->out_off = 0;
-        list_pop(&s->out);
+        list_pop(&s->out, s->secret);
     }
     return n;
 }
@@ -436,7 +436,7 @@ static cs_code recv_locked(struct rpc_stream *s, struct cs_buf *msg, bool *end, 
     cs_buf_free(msg);
     *msg = s->in.first->body;
     s->in.first->body = (struct cs_buf){0};
-    list_pop(&s->in);
+    list_pop(&s->in, s->secret);
     if (s->in.first == NULL && !s->done)
         (void)!poke_locked(s); /* the peer's window opens again */
     return CS_OK;

@@ -386,6 +386,7 @@ static void starts_again_with_its_configuration(void **state)
     assert_int_equal(plugin_external_configure(x, cs_slice_str("second"), &e), CS_OK);
     assert_int_equal(plugin_external_configure(x, cs_slice_str("bad"), &e), CS_INVALID);
     snprintf(pid, sizeof pid, "%s", answer(x, "pid"));
+    runner->pause_ns = 3 * CS_NS_PER_S;
     assert_int_equal(ask(x, "exit", out, sizeof out, &e), CS_UNAVAILABLE);
     await_said("level=error msg=\"plugin process exited\"");
     assert_true(said("error=\"exit status 7\"") && said("msg=\"last words\""));
@@ -403,6 +404,7 @@ static void is_let_go_of_while_it_is_down(void **state)
     char out[64];
     struct cs_err e = {0};
     struct plugin_external *x = start("good");
+    runner->pause_ns = 60 * CS_NS_PER_S;
     assert_int_equal(ask(x, "exit", out, sizeof out, &e), CS_UNAVAILABLE);
     await_said("Plugin will be started again");
     plugin_external_stop(x);
@@ -430,6 +432,29 @@ static void ends_by_force(void **state)
     x = start("no goodbye");
     plugin_external_stop(x);
     assert_true(said("error=\"rpc error: code = Aborted desc = stays\""));
+}
+
+/* It is there, and says nothing any more. */
+static void notices_silence(void **state)
+{
+    (void)state;
+    char pid[64], out[64];
+    struct cs_err e = {0};
+    runner->health_every_ns = 100 * CS_NS_PER_MS;
+    runner->health_ns = 2 * CS_NS_PER_S;
+    runner->pause_ns = 3 * CS_NS_PER_S;
+    struct plugin_external *x = start("good");
+    snprintf(pid, sizeof pid, "%s", answer(x, "pid"));
+    usleep(300000); /* healthy for a while: nothing happens */
+    assert_string_equal(answer(x, "pid"), pid);
+    assert_int_equal(kill((pid_t)strtol(pid, NULL, 10), SIGSTOP), 0);
+    await_said("msg=\"Plugin does not answer and is ended\"");
+    await_said("Plugin will be started again");
+    assert_int_equal(ask(x, "hello", out, sizeof out, &e), CS_UNAVAILABLE);
+    assert_string_equal(e.text, "plugin is not running: it did not answer any more; signal: killed");
+    await_up(x);
+    assert_string_not_equal(answer(x, "pid"), pid);
+    plugin_external_stop(x);
 }
 
 static void *configure_for_ever(void *arg)
@@ -520,6 +545,7 @@ int main(int argc, char **argv)
         CASE(is_let_go_of_while_it_is_down),
         CASE(survives_a_deadly_configuration),
         CASE(ends_by_force),
+        CASE(notices_silence),
         CASE(can_be_interrupted),
         CASE(start_can_be_interrupted),
         CASE(survives_without_memory),
