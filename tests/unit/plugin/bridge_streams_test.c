@@ -632,7 +632,8 @@ static void keys_are_published_and_pushed(void **state)
     struct cs_err e = {0};
     set_stage(&s, &plugin_bridge_upstreamauthority);
     up(&s)->listen(s.self, &listener);
-    Sdktypes__JWTKey key = jwt_key(s.a, "mine"), other = jwt_key(s.a, "theirs"), bad = jwt_key(s.a, "bad");
+    CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
+    Sdktypes__JWTKey key = jwt_key(a, "mine"), other = jwt_key(a, "theirs"), bad = jwt_key(a, "bad");
     const struct upstreamauthority_jwt_key mine = {
         .pkix = {key.public_key.data, key.public_key.len}, .kid = "mine", .not_after = 1700000000};
     for (unsigned i = 0; i < STREAMS; i++)
