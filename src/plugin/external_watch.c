@@ -160,11 +160,15 @@ static void clean_folder(const char *folder)
     (void)rmdir(folder);
 }
 
-/* Older plugins do not know that they are to use our folder. */
+/* Older plugins do not know that they are to use our folder. A socket that go-plugin has not named is left
+ * alone: who knows whose it is. */
 static void remove_socket(const struct plugin_handshake *h)
 {
+    static const char name[] = "/plugin";
+    const char *base = strrchr(h->address, '/');
     struct stat st;
-    if (!h->tcp && h->address[0] == '/' && lstat(h->address, &st) == 0 && S_ISSOCK(st.st_mode))
+    if (!h->tcp && base != NULL && strncmp(base, name, sizeof name - 1) == 0 && lstat(h->address, &st) == 0 &&
+        S_ISSOCK(st.st_mode))
         (void)unlink(h->address);
 }
 
@@ -279,6 +283,7 @@ void plugin_watch_launch(void *arg)
         give_up(run);
         return;
     }
+    cs_log_debug(&x->env->log, "plugin started", KV("path", x->path), KV_INT("pid", run->process.pid));
     atomic_store(&x->group, run->process.pid);
     atomic_fetch_add(&run->refs, 1); /* the events' */
 }
