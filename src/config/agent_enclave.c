@@ -45,7 +45,7 @@ static cs_code check_api(struct load *l, const char *address)
 {
     const char *colon = strrchr(address, ':');
     int64_t port = 0;
-    if (colon == NULL || cs_parse_i64(cs_slice_str(colon + 1), &port, NULL) != CS_OK || port < 0 ||
+    if (colon == NULL || cs_parse_i64(cs_slice_str(colon + 1), &port, NULL) != CS_OK || port < 1 ||
         port > 65535)
         return FAIL(l, "enclave: workload_api_addr %s must be ADDRESS:PORT", load_quote(l, address));
     if (!is_loopback(address, (size_t)(colon - address)))

@@ -335,3 +335,20 @@ def test_the_workload_runs_as_its_user_and_owns_the_files(world, nsm):
     assert e.end(30) == 0
     assert out.read_text() == "1000\n1001\n0022\n-----BEGIN"
     assert (e.svids / "svid_key.pem").stat().st_uid == 1000
+
+
+def test_evicted_while_it_was_away(world, nsm):
+    """With its key and SVID kept on disk, which the server does not take any more."""
+    server = server_for(world, nsm)
+    folder = world.dir / "keys"
+    e = enclave(world, server, nsm, keymanager=f'KeyManager "disk" {{ plugin_data {{ directory = "{folder}" }} }}')
+    server.entry(e.id, WORKLOAD, "nitro_enclave:*")
+    e.start()
+    e.restart()
+    assert e.log().count("Node attestation was successful") == 1  # not with the first start's SVID on disk
+    e.stop()
+    server.cli("agent", "evict", "-spiffeID", e.id)
+    e.start()
+    assert "Successfully reattested node" in e.log()
+    assert server.agent_ids() == [e.id]
+    assert e.fetch_jwt("a")[0]["spiffe_id"] == WORKLOAD

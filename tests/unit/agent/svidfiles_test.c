@@ -225,7 +225,7 @@ static void survives_without_memory(void **state)
 struct readers {
     const struct place *place;
     _Atomic bool stop;
-    _Atomic long pairs, again;
+    _Atomic long pairs, again, wrong; /* cmocka's assertions are for its own thread */
 };
 
 /* false: two generations went by while we stood still. */
@@ -234,11 +234,10 @@ static bool read_at(int dir, const char *name, char out[32])
     int fd = openat(dir, name, O_RDONLY);
     if (fd < 0 && errno == ENOENT)
         return false;
-    assert_true(fd >= 0);
-    ssize_t n = read(fd, out, 31);
-    assert_true(n > 0);
-    out[n] = '\0';
-    close(fd);
+    ssize_t n = fd >= 0 ? read(fd, out, 31) : -1;
+    out[n > 0 ? n : 0] = '\0'; /* which fits nothing */
+    if (fd >= 0)
+        close(fd);
     return true;
 }
 
@@ -250,7 +249,6 @@ static void *read_folder(void *arg)
     (void)snprintf(path, sizeof path, "%s/..data", r->place->dir);
     while (!atomic_load(&r->stop)) {
         int dir = open(path, O_RDONLY | O_DIRECTORY);
-        assert_true(dir >= 0);
         bool all = read_at(dir, "svid.pem", svid) && read_at(dir, "svid_key.pem", key) &&
                    read_at(dir, "svid_bundle.pem", bundle);
         close(dir);
@@ -258,9 +256,8 @@ static void *read_folder(void *arg)
             atomic_fetch_add(&r->again, 1);
             continue;
         }
-        assert_string_equal(svid, key);
-        assert_string_equal(svid, bundle);
-        atomic_fetch_add(&r->pairs, 1);
+        bool good = svid[0] != '\0' && strcmp(svid, key) == 0 && strcmp(svid, bundle) == 0;
+        atomic_fetch_add(good ? &r->pairs : &r->wrong, 1);
     }
     return NULL;
 }
@@ -271,7 +268,6 @@ static void *read_names(void *arg)
     struct readers *r = arg;
     char svid[32], key[32], check[32];
     int dir = open(r->place->dir, O_RDONLY | O_DIRECTORY);
-    assert_true(dir >= 0);
     while (!atomic_load(&r->stop)) {
         bool all = read_at(dir, "svid.pem", svid) && read_at(dir, "svid_key.pem", key) &&
                    read_at(dir, "svid.pem", check);
@@ -279,8 +275,8 @@ static void *read_names(void *arg)
             atomic_fetch_add(&r->again, 1);
             continue;
         }
-        assert_string_equal(svid, key);
-        atomic_fetch_add(&r->pairs, 1);
+        bool good = svid[0] != '\0' && strcmp(svid, key) == 0;
+        atomic_fetch_add(good ? &r->pairs : &r->wrong, 1);
     }
     close(dir);
     return NULL;
@@ -294,13 +290,14 @@ static void readers_see_pairs(void **state)
     write_text(r.place, "0");
     assert_int_equal(pthread_create(&threads[0], NULL, read_folder, &r), 0);
     assert_int_equal(pthread_create(&threads[1], NULL, read_names, &r), 0);
-    for (int i = 1; i <= ROUNDS || atomic_load(&r.pairs) < ROUNDS; i++) {
+    for (int i = 1; (i <= ROUNDS || atomic_load(&r.pairs) < ROUNDS) && atomic_load(&r.wrong) == 0; i++) {
         (void)snprintf(text, sizeof text, "%d", i);
         write_text(r.place, text);
     }
     atomic_store(&r.stop, true);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
+    assert_int_equal(atomic_load(&r.wrong), 0);
 }
 
 int main(void)

@@ -91,6 +91,8 @@ static void refuses_the_rest(void **state)
          "enclave: workload_api_addr \"127.0.0.1\" must be ADDRESS:PORT"},
         {"workload_api_addr = \"127.0.0.1:65536\"",
          "enclave: workload_api_addr \"127.0.0.1:65536\" must be ADDRESS:PORT"},
+        {"workload_api_addr = \"127.0.0.1:0\"",
+         "enclave: workload_api_addr \"127.0.0.1:0\" must be ADDRESS:PORT"},
         {"svid_file_name = \"../svid.pem\"", "enclave: \"../svid.pem\" is no name for a file in svid_dir"},
         {"svid_file_name = \"..data\"", "enclave: \"..data\" is no name for a file in svid_dir"},
         {"svid_key_file_name = \"\"", "enclave: \"\" is no name for a file in svid_dir"},
