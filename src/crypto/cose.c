@@ -3,6 +3,7 @@
 
 #include "crypto/cbor.h"
 #include "crypto/jose.h"
+#include "crypto/p384.h"
 
 #define TAG_SIGN1 18    /* RFC 9052 section 2 */
 #define HEADER_ALG 1    /* section 3.1 */
@@ -63,12 +64,13 @@ cs_code cose_sign1_verify(const struct cose_sign1 *m, const struct crypto_pub *k
                        crypto_key_type_name(crypto_pub_type(key)));
     if (m->signature.len != COSE_ES384_SIGNATURE)
         return cs_fail(e, CS_INVALID, "COSE_Sign1: the signature is not %d bytes long", COSE_ES384_SIGNATURE);
-    CS_CLEANUP(cs_buf_free) struct cs_buf signed_part = {0}, der = {0};
+    CS_CLEANUP(cs_buf_free) struct cs_buf signed_part = {0};
+    uint8_t digest[P384_BYTES];
     put_sig_structure(&signed_part, m->protected_header, m->payload);
-    jose_ecdsa_der(m->signature, &der);
-    if (!cs_buf_ok(&signed_part) || !cs_buf_ok(&der))
+    if (!cs_buf_ok(&signed_part))
         return cs_nomem(e);
-    cs_code code = crypto_verify(key, CRYPTO_ECDSA_SHA384, cs_buf_slice(&signed_part), cs_buf_slice(&der), e);
+    CS_TRY(crypto_digest(CRYPTO_SHA384, cs_buf_slice(&signed_part), digest, e));
+    cs_code code = p384_verify(key, cs_slice_of(digest, sizeof digest), m->signature, e);
     return code == CS_DENIED ? cs_fail(e, CS_DENIED, "COSE_Sign1: signature is wrong") : code;
 }
 

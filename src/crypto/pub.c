@@ -302,26 +302,30 @@ static int verify_ed25519(EVP_PKEY *key, struct cs_slice msg, struct cs_slice si
     return right;
 }
 
+cs_code crypto_verify_digest(const struct crypto_pub *p, enum crypto_sig alg, struct cs_slice digest,
+                             struct cs_slice sig, struct cs_err *e)
+{
+    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, p->pkey, NULL);
+    if (ctx == NULL || EVP_PKEY_verify_init(ctx) != 1 || !crypto_set_padding(ctx, alg)) {
+        EVP_PKEY_CTX_free(ctx);
+        return crypto_ssl_fail(e, CS_INTERNAL, "signature verification cannot start");
+    }
+    const bool right = EVP_PKEY_verify(ctx, sig.data, sig.len, digest.data, digest.len) == 1;
+    EVP_PKEY_CTX_free(ctx);
+    return right ? CS_OK : crypto_ssl_fail(e, CS_DENIED, "signature is wrong");
+}
+
 cs_code crypto_verify(const struct crypto_pub *p, enum crypto_sig alg, struct cs_slice msg,
                       struct cs_slice sig, struct cs_err *e)
 {
     if (!crypto_sig_fits(alg, p->type))
         return cs_fail(e, CS_INVALID, "signature scheme does not fit a key of type %s",
                        crypto_key_type_name(p->type));
-    int right;
-    if (alg == CRYPTO_SIG_ED25519) {
-        right = verify_ed25519(p->pkey, msg, sig);
-    } else {
-        uint8_t digest[CRYPTO_HASH_MAX];
-        enum crypto_hash h = crypto_sig_hash(alg);
-        CS_TRY(crypto_digest(h, msg, digest, e));
-        EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, p->pkey, NULL);
-        if (ctx == NULL || EVP_PKEY_verify_init(ctx) != 1 || !crypto_set_padding(ctx, alg)) {
-            EVP_PKEY_CTX_free(ctx);
-            return crypto_ssl_fail(e, CS_INTERNAL, "signature verification cannot start");
-        }
-        right = EVP_PKEY_verify(ctx, sig.data, sig.len, digest, crypto_hash_len(h)) == 1;
-        EVP_PKEY_CTX_free(ctx);
-    }
-    return right ? CS_OK : crypto_ssl_fail(e, CS_DENIED, "signature is wrong");
+    if (alg == CRYPTO_SIG_ED25519)
+        return verify_ed25519(p->pkey, msg, sig) ? CS_OK
+                                                 : crypto_ssl_fail(e, CS_DENIED, "signature is wrong");
+    uint8_t digest[CRYPTO_HASH_MAX];
+    enum crypto_hash h = crypto_sig_hash(alg);
+    CS_TRY(crypto_digest(h, msg, digest, e));
+    return crypto_verify_digest(p, alg, cs_slice_of(digest, crypto_hash_len(h)), sig, e);
 }

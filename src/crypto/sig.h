@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Private to this folder: signature schemes as X.509's AlgorithmIdentifier.
+ * Private to this folder: signature schemes as X.509's AlgorithmIdentifier, signatures of digests.
  */
 #ifndef CS_CRYPTO_SIG_H
 #define CS_CRYPTO_SIG_H
@@ -19,5 +19,8 @@ bool crypto_sig_is_ecdsa(enum crypto_sig s);
 bool crypto_sig_is_pss(enum crypto_sig s);
 /* May a key of this type be used with this scheme? */
 bool crypto_sig_fits(enum crypto_sig s, enum crypto_key_type t);
+/* As crypto_verify, of a digest by alg's hash; the scheme fits the key. Not for Ed25519. */
+CS_CHECKED cs_code crypto_verify_digest(const struct crypto_pub *p, enum crypto_sig alg,
+                                        struct cs_slice digest, struct cs_slice sig, struct cs_err *e);
 
 #endif
