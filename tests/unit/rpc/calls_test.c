@@ -364,6 +364,117 @@ static void test_health(void **state)
     rpc_stream_free(s);
 }
 
+static bool is_true(void *arg)
+{
+    return *(_Atomic bool *)arg;
+}
+
+struct stopper {
+    pthread_t thread;
+    _Atomic bool *flag;
+};
+static void *stop_soon(void *arg)
+{
+    struct stopper *s = arg;
+    usleep(50000);
+    atomic_store(s->flag, true);
+    return NULL;
+}
+
+/* Who owns a client may want nobody to wait any more: long and short waits, and those to come. */
+static void test_stopped(void **state)
+{
+    (void)state;
+    static _Atomic bool flag;
+    const struct rpc_client_config cfg = {
+        .unix_path = fx.path, .stopped = is_true, .arg = &flag, .secret_messages = true};
+    struct rpc_client *c = NULL;
+    struct cs_err e = {0};
+    struct cs_buf out CS_CLEANUP(cs_buf_free) = {0};
+    assert_int_equal(rpc_client_new(fx.loop, &cfg, &c, &e), CS_OK);
+    for (int i = 0; i < 3; i++) {
+        struct stopper s = {.flag = &flag};
+        struct rpc_stream *stream = NULL;
+        int64_t began = cs_mono_ns(&cs_clock_system);
+        bool end;
+        cs_code code;
+        atomic_store(&flag, false);
+        atomic_store(&fx.echo.hold, true);
+        assert_int_equal(pthread_create(&s.thread, NULL, stop_soon, &s), 0);
+        if (i == 0) {
+            code = rpc_client_unary(c, "/test.Echo/Block", cs_slice_str("x"), &out, NULL, 0, 0, NULL, &e);
+        } else {
+            assert_int_equal(rpc_stream_open(c, "/test.Echo/Bidi", NULL, 0, 0, &stream, &e), CS_OK);
+            do
+                code = rpc_stream_recv(stream, &out, &end, i == 1 ? -1 : 10 * CS_NS_PER_MS, NULL, &e);
+            while (code == CS_DEADLINE);
+        }
+        assert_int_equal(code, CS_CANCELLED);
+        assert_string_equal(e.text, "context canceled");
+        assert_true(cs_mono_ns(&cs_clock_system) - began < 20 * CS_NS_PER_S);
+        rpc_stream_free(stream);
+        pthread_join(s.thread, NULL);
+        atomic_store(&fx.echo.hold, false);
+    }
+    rpc_client_free(c);
+}
+
+/* A stream that is read on the loop, as messages come. */
+struct watched {
+    struct rpc_stream *s;
+    struct cs_buf got;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool ended;
+    cs_code code;
+};
+static void on_watched(void *arg)
+{
+    struct watched *w = arg;
+    struct cs_buf msg CS_CLEANUP(cs_buf_free) = {0};
+    bool end = false;
+    cs_code code = CS_OK;
+    pthread_mutex_lock(&w->lock);
+    while (w->s != NULL && (code = rpc_stream_recv(w->s, &msg, &end, 0, NULL, NULL)) == CS_OK && !end)
+        cs_buf_add_slice(&w->got, cs_buf_slice(&msg));
+    if (w->s != NULL && (end || code != CS_DEADLINE)) {
+        rpc_stream_free(w->s);
+        w->s = NULL;
+        w->ended = true;
+        w->code = code;
+    }
+    pthread_cond_signal(&w->changed);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void test_ready(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *say;
+        size_t bytes;
+        cs_code code;
+    } cases[] = {
+        {"/test.Echo/Count", "100:10000", 1000000, CS_OK},
+        {"/test.Echo/Bidi", "fail", 0, CS_ABORTED},
+        {"/test.Echo/Nothing", "x", 0, CS_UNIMPLEMENTED},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct watched w = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+        struct cs_err e = {0};
+        assert_int_equal(rpc_stream_open(fx.client, cases[i].method, NULL, 0, 0, &w.s, &e), CS_OK);
+        (void)!rpc_stream_send(w.s, cs_slice_str(cases[i].say), &e);
+        pthread_mutex_lock(&w.lock);
+        assert_int_equal(rpc_stream_on_ready(w.s, on_watched, &w, &e), CS_OK);
+        while (!w.ended)
+            pthread_cond_wait(&w.changed, &w.lock);
+        pthread_mutex_unlock(&w.lock);
+        assert_int_equal(w.got.len, cases[i].bytes);
+        assert_int_equal(w.code, cases[i].code);
+        cs_buf_free(&w.got);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -373,6 +484,7 @@ int main(void)
         cmocka_unit_test(test_join_and_count), cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_cancel),         cmocka_unit_test(test_slow_reader),
         cmocka_unit_test(test_threads),        cmocka_unit_test(test_health),
+        cmocka_unit_test(test_stopped),        cmocka_unit_test(test_ready),
     };
     return cmocka_run_group_tests_name("rpc/calls", tests, setup, teardown);
 }
