@@ -177,21 +177,24 @@ static void wait_for_end(const struct program *p)
 {
     const struct watch *w = &p->watch;
     pid_t parent = getppid();
+    enum { STOP, SIGNAL, PARENT, LOG, OUTPUT, WATCHED };
+    struct pollfd fds[WATCHED] = {
+        [STOP] = {.fd = w->stop, .events = POLLIN},     [SIGNAL] = {.fd = w->signal, .events = POLLIN},
+        [PARENT] = {.fd = w->parent, .events = POLLIN}, /* -1 is passed over */
+        [LOG] = {.fd = STDERR_FILENO, .events = 0},     [OUTPUT] = {.fd = p->handshake_fd, .events = 0},
+    };
     for (;;) {
-        struct pollfd fds[] = {
-            {.fd = w->stop, .events = POLLIN},   {.fd = w->signal, .events = POLLIN},
-            {.fd = w->parent, .events = POLLIN}, /* -1 is passed over */
-            {.fd = STDERR_FILENO, .events = 0},  {.fd = p->handshake_fd, .events = 0},
-        };
-        int n = poll(fds, sizeof fds / sizeof fds[0], w->parent >= 0 ? -1 : 1000);
+        int n = poll(fds, WATCHED, w->parent >= 0 ? -1 : 1000);
         if (n < 0 && errno != EINTR)
             return;
-        if (n > 0 && (fds[0].revents | fds[2].revents) != 0)
+        if (n > 0 && (fds[STOP].revents | fds[PARENT].revents) != 0)
             return;
-        if (n > 0 && ((fds[3].revents | fds[4].revents) & (POLLERR | POLLHUP)) != 0)
+        if (n > 0 && ((fds[LOG].revents | fds[OUTPUT].revents) & (POLLERR | POLLHUP)) != 0)
             return;
-        if (n > 0 && fds[1].revents != 0 && told_to_end(w))
+        if (n > 0 && fds[SIGNAL].revents != 0 && told_to_end(w))
             return;
+        if (fds[LOG].revents & POLLNVAL)
+            fds[LOG].fd = -1; /* closed by the plugin: it says nothing any more */
         if (w->parent < 0 && getppid() != parent)
             return;
     }
