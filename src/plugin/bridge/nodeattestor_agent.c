@@ -12,6 +12,8 @@
 #define SERVICE "spire.plugin.agent.nodeattestor.v1.NodeAttestor"
 /* A plugin may have to ask slow hardware. */
 #define STEP_NS PLUGIN_EXTERNAL_DEADLINE_NS
+/* The whole of an attestation, the server's part of it too. */
+#define ATTESTATION_NS (10 * 60 * CS_NS_PER_S)
 
 struct attestation {
     const struct bridge *b;
@@ -77,7 +79,9 @@ static cs_code attest(void *self, const struct nodeattestor_agent_stream *stream
     if (at.arena == NULL)
         return cs_nomem(e);
     cs_code rc = bridge_answer(
-        at.b, plugin_stream_open(at.b->x, "/" SERVICE "/AidAttestation", NULL, 0, 0, &at.plugin, e), e);
+        at.b,
+        plugin_stream_open(at.b->x, "/" SERVICE "/AidAttestation", NULL, 0, ATTESTATION_NS, &at.plugin, e),
+        e);
     if (rc == CS_OK)
         rc = converse(&at, e);
     plugin_stream_free(at.plugin);

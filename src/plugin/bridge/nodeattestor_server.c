@@ -12,6 +12,8 @@
 #define SERVICE "spire.plugin.server.nodeattestor.v1.NodeAttestor"
 /* Plugins ask clouds about the node; an answer to an agent that waits longer is worth nothing. */
 #define STEP_NS PLUGIN_EXTERNAL_DEADLINE_NS
+/* The whole of an attestation: what a plugin may be told meanwhile waits no longer for it to be read. */
+#define ATTESTATION_NS (10 * 60 * CS_NS_PER_S)
 
 struct session {
     struct plugin_stream *stream;
@@ -98,9 +100,10 @@ static cs_code open_session(const struct bridge *b, const struct nodeattestor_re
     s->arena = cs_arena_new(0, 0);
     if (s->arena == NULL)
         return cs_nomem(e);
-    return bridge_answer(
-        b, plugin_stream_open(b->x, "/" SERVICE "/Attest", md, sizeof md / sizeof md[0], 0, &s->stream, e),
-        e);
+    return bridge_answer(b,
+                         plugin_stream_open(b->x, "/" SERVICE "/Attest", md, sizeof md / sizeof md[0],
+                                            ATTESTATION_NS, &s->stream, e),
+                         e);
 }
 
 static cs_code start(void *self, const struct nodeattestor_request *request, void **session,
