@@ -134,10 +134,10 @@ static cs_code establish(struct rpc_client *c, struct rpc_link *k, int64_t until
     pthread_mutex_lock(&c->lock);
     while (!k->ready && !k->dead && !c->closing && waited == CS_OK)
         waited = rpc_client_wait(c, &c->changed, until);
-    if (k->dead) {
-        code = cs_fail(e, CS_UNAVAILABLE, "connection error: desc = \"%s\"", k->why.text);
-    } else if (c->closing) {
+    if (c->closing) { /* the link may have been refused for that */
         code = cs_fail(e, CS_CANCELLED, "grpc: the client connection is closing");
+    } else if (k->dead) {
+        code = cs_fail(e, CS_UNAVAILABLE, "connection error: desc = \"%s\"", k->why.text);
     } else if (!k->ready && waited == CS_CANCELLED) {
         code = cs_fail(e, CS_CANCELLED, "context canceled");
     } else if (!k->ready) {
