@@ -31,7 +31,8 @@ static const struct config_option nitro_options[] = {
     {"allowed_pcr0", CONFIG_STRINGS, CONFIG_READY, AT(allowed_pcr0), NULL,
      "Images that may attest, as PCR0 in 96 hex digits each. Not given: any.", NULL},
     {"agent_path_template", CONFIG_STRING, CONFIG_READY, AT(agent_path_template),
-     "/nitro-enclave/{{ .PCR0 }}", "Path of the agent ID below `/spire/agent`, see below.", NULL},
+     "/nitro-enclave/{{ .PCR0 }}", "Path of the agent ID below `/spire/agent`, with fields of the document.",
+     NULL},
     {"require_key_binding", CONFIG_BOOL, CONFIG_READY, AT(require_key_binding), "false",
      "Take only documents that name the key the SVID is for, or answer a challenge. Enclaver's agent cannot "
      "do that.",
