@@ -31,8 +31,9 @@ void plugin_runner_stop(struct plugin_runner *r);
 void plugin_runner_free(struct plugin_runner *r);
 
 /* Start the program named in plugin_cmd and initialise it. All borrowed for the time of the call but env.
- * Errors with SPIRE's texts where it has them: `failed to launch plugin: ...`, `checksum is not a valid hex
- * string`, `expected checksum of length 64; got N`, `no supported plugin interface found in: [...]`. */
+ * CS_CANCELLED when env.stop asks for the end meanwhile. Errors with SPIRE's texts where it has them: `failed
+ * to launch plugin: ...`, `checksum is not a valid hex string`, `expected checksum of length 64; got N`, `no
+ * supported plugin interface found in: [...]`. */
 CS_CHECKED cs_code plugin_external_start(struct plugin_runner *r, const char *type,
                                          const struct config_plugin *config, const struct plugin_env *env,
                                          struct plugin_external **out, struct cs_err *e);
