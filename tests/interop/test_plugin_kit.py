@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+import kit as k
 import kitstories
 from spire import BIN, wait_for
 
@@ -15,6 +16,24 @@ from spire import BIN, wait_for
 def test_kit(world, kit, story, monkeypatch):
     kitstories.own_sockets(world, monkeypatch)
     story(world, kit, BIN, BIN)
+
+
+def test_a_crashed_plugin_comes_back(world, kit):
+    """SPIRE lets it lie; ours starts it again, configured as it was."""
+    server = k.server(world, kit)
+    k.secret_file(server.secrets / "n1")
+    agent = k.agent(world, kit, server).start()
+    server.entry(agent.id, kitstories.W, f"process:exe:{kitstories.workload_program(agent)}")
+    agent.await_ids(kitstories.W)
+    for child in (kit.process, kit.secret_server):
+        old = k.alive(child)
+        os.kill(old[0], signal.SIGKILL)
+        wait_for("a new process", lambda: k.alive(child) and k.alive(child) != old)
+    agent.await_ids(kitstories.W)
+    second = k.agent(world, kit, server, name="n2")
+    k.secret_file(server.secrets / "n2")
+    second.start()
+    assert sorted(server.agent_ids()) == sorted([agent.id, second.id])
 
 
 def test_by_hand(kit):
