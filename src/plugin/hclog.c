@@ -26,20 +26,28 @@ void plugin_hclog_end(struct plugin_hclog *h)
     h->held = 0;
 }
 
-/* Asked before anything is done with a line: dropping one costs next to nothing. */
-static bool let_through(struct plugin_hclog *h, size_t len)
+/* Asked before anything is done with a line: dropping one of a flood costs next to nothing. */
+static bool worth_a_look(struct plugin_hclog *h)
 {
     int64_t now = cs_mono_ns(&cs_clock_system) / CS_NS_PER_S + 1; /* 0 is a fresh one */
     if (now != h->second) {
         plugin_hclog_end(h);
         h->second = now;
-        h->lines = 0;
+        h->lines = h->looked_at = 0;
         h->bytes = 0;
     }
-    if (h->lines >= PLUGIN_HCLOG_RATE || h->bytes >= PLUGIN_HCLOG_BYTES) {
-        h->held++;
+    bool full = h->lines >= PLUGIN_HCLOG_RATE || h->bytes >= PLUGIN_HCLOG_BYTES ||
+                h->looked_at >= PLUGIN_HCLOG_LOOKED_AT;
+    h->held += full;
+    h->looked_at += !full;
+    return !full;
+}
+
+/* Trace is a level SPIRE never shows of a plugin. A line that is shown counts. */
+static bool shown(struct plugin_hclog *h, enum cs_level level, size_t len)
+{
+    if (level == CS_LOG_TRACE || !cs_log_on(h->log, level))
         return false;
-    }
     h->lines++;
     h->bytes += len;
     return true;
@@ -65,12 +73,6 @@ static bool level_of(const char *name, enum cs_level *out)
             return true;
         }
     return false;
-}
-
-/* Trace is a level SPIRE never shows of a plugin. */
-static bool shown(const struct plugin_hclog *h, enum cs_level level)
-{
-    return level != CS_LOG_TRACE && cs_log_on(h->log, level);
 }
 
 /* --- Lines without form --- */
@@ -103,7 +105,7 @@ static char *text_of(struct cs_slice line)
 static void plain_line(struct plugin_hclog *h, struct cs_slice line)
 {
     enum cs_level level = plain_level(h, line);
-    if (!shown(h, level))
+    if (!shown(h, level, line.len))
         return;
     CS_CLEANUP(cs_freep) char *text = text_of(line);
     const struct cs_kv kv[] = {KV("subsystem_name", h->subsystem)};
@@ -239,7 +241,7 @@ void plugin_hclog_line(struct plugin_hclog *h, struct cs_slice line)
 {
     while (line.len > 0 && line.data[line.len - 1] == '\r')
         line.len--;
-    if (line.len == 0 || !let_through(h, line.len))
+    if (line.len == 0 || !worth_a_look(h))
         return;
     json_t *object = line.data[0] == '{' && !too_deep(line)
                          ? json_loadb((const char *)line.data, line.len, 0, NULL)
@@ -248,7 +250,7 @@ void plugin_hclog_line(struct plugin_hclog *h, struct cs_slice line)
     enum cs_level level;
     if (name == NULL || !level_of(name, &level))
         plain_line(h, line);
-    else if (shown(h, level))
+    else if (shown(h, level, line.len))
         json_line(h, object, level);
     json_decref(object);
 }

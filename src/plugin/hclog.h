@@ -16,16 +16,17 @@
 #define PLUGIN_HCLOG_FIELDS 16
 #define PLUGIN_HCLOG_KEY_MAX 64
 /* Lines of a plugin, and bytes of them, that are logged per second; the other lines are counted, and the
- * count is told. */
+ * count is told. Lines below our level do not count, but no more than so many are looked at. */
 #define PLUGIN_HCLOG_RATE 200
 #define PLUGIN_HCLOG_BYTES ((size_t)256 * 1024)
+#define PLUGIN_HCLOG_LOOKED_AT 5000
 
 /* Zero-initialise with log and subsystem set; both borrowed. One thread. */
 struct plugin_hclog {
     const struct cs_log *log;
     const char *subsystem; /* "NAME.PROGRAM", as SPIRE has it */
     int64_t second;        /* the one that is counted, monotonic */
-    unsigned lines;
+    unsigned looked_at, lines;
     size_t bytes;
     uint32_t held; /* lines that were not logged */
     bool in_panic; /* a Go panic was begun: what follows belongs to it */

@@ -169,6 +169,21 @@ static void stops_floods(void **state)
     assert_true(strlen(log_text()) < 10 * (PLUGIN_HCLOG_BYTES + sizeof large));
 }
 
+/* Lines that nobody sees do not push out those that matter, up to a number. */
+static void does_not_count_what_is_not_shown(void **state)
+{
+    (void)state;
+    cs_log_sink_set_level(sink, CS_LOG_INFO);
+    for (int i = 0; i < PLUGIN_HCLOG_LOOKED_AT / 2; i++)
+        plugin_hclog_line(&hclog, cs_slice_str("{\"@level\":\"debug\",\"@message\":\"m\"}"));
+    assert_string_equal(line("[ERROR] seen"), "level=error msg=\"[ERROR] seen\"" TAIL);
+    assert_int_equal(hclog.held, 0);
+    for (int i = 0; i < 100 * PLUGIN_HCLOG_LOOKED_AT; i++)
+        plugin_hclog_line(&hclog, cs_slice_str("{\"@level\":\"debug\",\"@message\":\"m\"}"));
+    plugin_hclog_end(&hclog);
+    assert_non_null(strstr(log_text(), "Plugin logs too much; lines were dropped"));
+}
+
 static void survives_without_memory(void **state)
 {
     (void)state;
@@ -236,6 +251,7 @@ int main(void)
         CASE(cannot_be_taken_for_ours),
         CASE(takes_some_fields_only),
         CASE(stops_floods),
+        CASE(does_not_count_what_is_not_shown),
         CASE(survives_without_memory),
         cmocka_unit_test(cuts_lines),
         cmocka_unit_test(loses_lines_without_memory),
