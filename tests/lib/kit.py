@@ -32,15 +32,17 @@ class Kit:
         self.process = self.dir / "process" / "process"
         self.secret_server = self.dir / "shared-secret" / "shared-secret-server"
         self.others = self.build(spire.REPO / "tests" / "suite" / "kit_program.c", self.dir / "kit_program", "-pthread")
+        self.authority = self.build(spire.REPO / "tests" / "suite" / "authority_program.c", self.dir / "authority_program",
+                                    "-pthread", libs=["libcrypto"])
         self.built_ins = BUILD / "tests" / "suite_plugin"
         self.secret_agent = self.dir / "shared-secret" / "shared-secret-agent"
 
     def libdir(self):
         return next(self.dir.glob("usr/lib*/**/libcspire-plugin.a")).parent
 
-    def build(self, source, out, *options, compiler="cc", standard="-std=gnu11", static=False):
+    def build(self, source, out, *options, compiler="cc", standard="-std=gnu11", static=False, libs=()):
         """Compiles one file against the kit."""
-        flags = subprocess.run(["pkg-config", "--cflags", "--libs", *(["--static"] if static else []), "cspire-plugin"],
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", *(["--static"] if static else []), "cspire-plugin", *libs],
                                check=True, capture_output=True, text=True, env=self.env).stdout.split()
         if static:
             flags = [str(self.libdir() / "libcspire-plugin.a") if f == "-lcspire-plugin" else f for f in flags]

@@ -212,5 +212,28 @@ def follow_the_docs(world, kit, server_bin, agent_bin):
     agent.await_ids(W)
 
 
-STORIES = [follow_the_docs, serve_built_ins, tell_notifiers_and_publishers, compose_credentials, store_svids, attest_and_fetch, attest_again_after_a_new_data_directory, refuse_wrong_secret, refuse_wrong_configuration,
+def push_authorities(world, kit, server_bin, agent_bin):
+    """A plugin's thread says that there is another root, and an answer is followed by a key from above."""
+    first = root_pem(world.dir / "root.pem", "the upstream root")
+    server = plugin_server(world, bindir=server_bin, plugins=k.block(
+        "UpstreamAuthority", "authority", kit.authority, f'root = "{world.dir}/root.pem"\nmore = "{world.dir}/more.pem"')).start()
+    pem = first.public_bytes(Encoding.PEM).decode()
+    assert server.bundle_pem() == pem
+    keys = lambda: [key["kid"] for key in json.loads(server.cli("bundle", "show", "-format", "spiffe").stdout)["keys"]
+                    if key["use"] == "jwt-svid"]
+    assert wait_for("the key from above", lambda: "from-above" in keys()) and len(keys()) == 2
+    agent = world.agent(server, bindir=agent_bin).join()
+    server.entry(agent.id, W)
+    agent.await_ids(W)
+    second = root_pem(world.dir / "new.pem", "a second upstream root")
+    (world.dir / "new.pem").rename(world.dir / "more.pem")
+    server.await_log("pushed 2 roots: 0")
+    both = {pem, second.public_bytes(Encoding.PEM).decode()}
+    split = lambda text: {x + "-----END CERTIFICATE-----\n" for x in text.split("-----END CERTIFICATE-----\n")[:-1]}
+    wait_for("the pushed root in the bundle", lambda: split(server.bundle_pem()) == both)
+    der = second.public_bytes(Encoding.DER)
+    wait_for("the pushed root at the workload", lambda: der in base64.b64decode(agent.fetch_x509()["svids"][0]["bundle"]), 30)
+
+
+STORIES = [push_authorities, follow_the_docs, serve_built_ins, tell_notifiers_and_publishers, compose_credentials, store_svids, attest_and_fetch, attest_again_after_a_new_data_directory, refuse_wrong_secret, refuse_wrong_configuration,
            end_with_a_dead_host, survive_interrupts]
