@@ -52,7 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct cspire_env env;
     struct cs_err e;
     d_reset();
-    if (kit_env_init(&env, &plugin, kit_kind_find(kind), &e) != CS_OK || kit_env_create(&env, &e) != CS_OK)
+    kit_env_init(&env, &plugin, kit_kind_find(kind));
+    if (kit_env_create(&env, &e) != CS_OK)
         abort();
     char *text = cs_strndup((const char *)in.data, in.len);
     if (text == NULL)

@@ -41,10 +41,8 @@ cs_code kit_plugin_check(const struct cspire_plugin *p, struct cs_err *e)
     return CS_OK;
 }
 
-cs_code kit_env_init(struct cspire_env *env, const struct cspire_plugin *plugin, const struct kit_kind *kind,
-                     struct cs_err *e)
+void kit_env_init(struct cspire_env *env, const struct cspire_plugin *plugin, const struct kit_kind *kind)
 {
-    (void)e;
     *env = (struct cspire_env){.plugin = plugin, .kind = kind, .stop_fd = -1};
     env->log.fd = STDERR_FILENO;
     pthread_mutex_init(&env->log.lock, NULL);
@@ -55,7 +53,6 @@ cs_code kit_env_init(struct cspire_env *env, const struct cspire_plugin *plugin,
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&env->changed, &attr);
     pthread_condattr_destroy(&attr);
-    return CS_OK;
 }
 
 void kit_env_free(struct cspire_env *env)

@@ -2,7 +2,9 @@
  *
  * Inside of the plugin kit (cspire/plugin.h is its outside): a program that serves one plugin of somebody
  * else's over go-plugin's protocol. One struct cspire_env for the process, one struct cspire_call for each
- * run of an operation. [const] set before anybody else sees it [lock]  under cspire_env.lock
+ * run of an operation.
+ *   [const] set before anybody else sees it
+ *   [lock]  under cspire_env.lock
  */
 #ifndef CS_KIT_KIT_H
 #define CS_KIT_KIT_H
@@ -83,8 +85,7 @@ struct cspire_env {
     struct kit_listener *listeners; /* [lock] of upstream.c */
 };
 
-CS_CHECKED cs_code kit_env_init(struct cspire_env *env, const struct cspire_plugin *plugin,
-                                const struct kit_kind *kind, struct cs_err *e);
+void kit_env_init(struct cspire_env *env, const struct cspire_plugin *plugin, const struct kit_kind *kind);
 /* Destroys the plugin if that was not done. No operation may run any more. */
 void kit_env_free(struct cspire_env *env);
 /* What a struct cspire_plugin must be; text for its author. CS_INVALID. */
@@ -206,7 +207,8 @@ size_t kit_services(struct cspire_env *env, struct rpc_health *health,
 extern const struct rpc_method kit_config_methods[];
 extern const size_t kit_config_method_count;
 
-/* host.c: what the host says through its broker; a CS_INVALID message is passed over by the caller. */
+/* host.c: what the host says through its broker. An error, for bytes that are no message, ends its stream;
+ * what a message says that we have no use for is passed over. */
 CS_CHECKED cs_code kit_broker_message(struct cspire_env *env, struct cs_slice msg, struct cs_err *e);
 /* upstream.c: ends the streams of those who listen. */
 void kit_listeners_finish(struct cspire_env *env);

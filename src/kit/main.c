@@ -143,7 +143,7 @@ static cs_code shake_hands(const struct program *p, struct cs_err *e)
 static cs_code start(struct program *p, const struct cspire_plugin *plugin, const struct kit_kind *kind,
                      struct cs_err *e)
 {
-    CS_TRY(kit_env_init(&p->env, plugin, kind, e));
+    kit_env_init(&p->env, plugin, kind);
     CS_TRY(check_host(e));
     CS_TRY(watch_signals(&p->watch, e));
     p->env.stop_fd = p->watch.stop;

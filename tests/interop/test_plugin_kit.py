@@ -139,3 +139,28 @@ def test_compiles_alone(kit, tmp_path):
     names = subprocess.run(["nm", "--defined-only", "-g", kit.libdir() / "libcspire-plugin.a"],
                            capture_output=True, text=True, check=True).stdout.split("\n")
     assert all(line.split()[2].startswith("cspire_") for line in names if len(line.split()) == 3)
+
+
+@pytest.mark.parametrize("cgroup,unit", [
+    ("/system.slice/web.service", "web.service"),
+    ("/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service"),
+    ("/system.slice/a.service/web.service", "a.service"),  # made by a.service in what was delegated to it
+    ("/system.slice/docker-0a1b.scope/x", "docker-0a1b.scope"),
+    ("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service", ""),  # of a user's own systemd
+    ("/system.slice", ""), ("/system.slice/", ""), ("/system.slice//x", ""), ("/system.slice/x.slice", ""),
+    ("/", ""), ("", ""), ("/../system.slice/web.service", "")])
+def test_units_of_the_process_example(kit, tmp_path, cgroup, unit):
+    program = tmp_path / "unit.c"
+    program.write_text(f'''#define main example
+#include "{kit.dir}/process/process.c"
+#undef main
+int main(int argc, char **argv)
+{{
+    size_t len = 0;
+    const char *unit = argc == 2 ? unit_of(argv[1], &len) : NULL;
+    printf("%.*s", unit != NULL ? (int)len : 0, unit != NULL ? unit : "");
+    return 0;
+}}
+''')
+    kit.build(program, tmp_path / "unit", "-Wno-unused-function", libs=["libcrypto"])
+    assert subprocess.run([tmp_path / "unit", cgroup], capture_output=True, text=True).stdout == unit

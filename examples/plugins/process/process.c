@@ -5,7 +5,8 @@
  *     exe:/usr/bin/curl      path of the executable, as the workload's mount namespace has it
  *     sha256:9f86d081...     SHA-256 of the executable that runs, not of what has its path by now
  *     cgroup:/system.slice/web.service
- *     unit:web.service       last part of a cgroup that is a service, scope or slice of systemd
+ *     unit:web.service       service of the system's own systemd; those of users, who name theirs as they
+ * like, have none
  *
  * plugin_data: max_size, the largest executable that is hashed, in bytes (default 256 MiB; 0: none is).
  */
@@ -100,10 +101,19 @@ static enum cspire_code add_executable(struct process *self, struct cspire_call 
 
 /* --- The service --- */
 
-static bool ends_with(const char *s, const char *end)
+/* The unit that a cgroup below system.slice belongs to: its first part that is no slice. What comes after it
+ * is the service's own, and may have any name. NULL: none. */
+static const char *unit_of(const char *path, size_t *len)
 {
-    size_t n = strlen(s), m = strlen(end);
-    return n > m && strcmp(s + n - m, end) == 0;
+    static const char system_slice[] = "/system.slice/", slice[] = ".slice";
+    if (strncmp(path, system_slice, sizeof system_slice - 1) != 0)
+        return NULL;
+    for (const char *p = path + sizeof system_slice - 1; *p != '\0'; p += *len + (p[*len] == '/')) {
+        *len = strcspn(p, "/");
+        if (*len < sizeof slice || strncmp(p + *len - (sizeof slice - 1), slice, sizeof slice - 1) != 0)
+            return *len > 0 ? p : NULL;
+    }
+    return NULL;
 }
 
 /* A line of /proc/PID/cgroup: NUMBER:CONTROLLERS:PATH. The unified hierarchy is number 0, systemd's own in
@@ -119,11 +129,10 @@ static enum cspire_code add_cgroup(struct cspire_call *call, char *line)
     if (strcmp(line, "0:") != 0 && strcmp(controllers, ":name=systemd") != 0)
         return CSPIRE_OK;
     enum cspire_code code = cspire_reply_selector(call, "cgroup:%s", path);
-    const char *unit = strrchr(path, '/');
-    unit = unit != NULL ? unit + 1 : path;
-    if (code == CSPIRE_OK &&
-        (ends_with(unit, ".service") || ends_with(unit, ".scope") || ends_with(unit, ".slice")))
-        code = cspire_reply_selector(call, "unit:%s", unit);
+    size_t len;
+    const char *unit = unit_of(path, &len);
+    if (code == CSPIRE_OK && unit != NULL)
+        code = cspire_reply_selector(call, "unit:%.*s", (int)len, unit);
     return code;
 }
 

@@ -42,7 +42,7 @@ static enum cspire_code start(void *arg, struct cspire_call *call,
     memcpy(s->name, name, request->payload.len);
     if (RAND_bytes(s->nonce, sizeof s->nonce) != 1)
         return cspire_fail(call, CSPIRE_INTERNAL, "no random numbers");
-    /* every name is challenged, so that nobody can ask which ones there are */
+    /* every name is challenged, known or not */
     return cspire_reply_challenge(call, (struct cspire_bytes){s->nonce, sizeof s->nonce});
 }
 

@@ -12,9 +12,8 @@ static int setup(void **state)
 {
     (void)state;
     plugin = d_plugin(CSPIRE_NOTIFIER);
-    call = NULL;
-    if (kit_env_init(&env, &plugin, kit_kind_find(plugin.kind), NULL) == CS_OK)
-        call = cspire_call_new(&env);
+    kit_env_init(&env, &plugin, kit_kind_find(plugin.kind));
+    call = cspire_call_new(&env);
     return call != NULL ? 0 : -1;
 }
 static int teardown(void **state)

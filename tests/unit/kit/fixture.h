@@ -48,7 +48,7 @@ static inline void kf_up_plugin(struct kit_fixture *f, struct cspire_plugin plug
     d_reset();
     f->plugin = plugin;
     KF_OK(kit_plugin_check(&f->plugin, &e), e);
-    KF_OK(kit_env_init(&f->env, &f->plugin, kit_kind_find(plugin.kind), &e), e);
+    kit_env_init(&f->env, &f->plugin, kit_kind_find(plugin.kind));
     f->env.stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     f->health.status = kf_serving;
     size_t count = kit_services(&f->env, &f->health, f->services);
