@@ -29,7 +29,8 @@ struct upstreamauthority_jwt_key {
     int64_t not_after;
 };
 
-/* What an upstream says later, of itself. Called on any thread, one call at a time, borrowed. */
+/* What an upstream says later, of itself. Called on any thread, one call at a time, borrowed. These may not
+ * call the plugin. */
 struct upstreamauthority_listener {
     void (*x509_roots)(void *arg, const struct upstreamauthority_result *roots); /* all of them; no chain */
     void (*jwt_keys)(void *arg, const struct upstreamauthority_jwt_key *keys, size_t count); /* all of them */
