@@ -21,7 +21,8 @@ static struct input input_of(const void *bytes, size_t len)
 {
     struct input in = {.bytes = malloc(len > 0 ? len : 1)};
     assert_non_null(in.bytes);
-    memcpy(in.bytes, bytes, len);
+    if (len > 0)
+        memcpy(in.bytes, bytes, len);
     in.r = cs_rd_of(cs_slice_of(in.bytes, len));
     return in;
 }
