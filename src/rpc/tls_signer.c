@@ -12,6 +12,7 @@
 #include <openssl/rsa.h>
 #include <pthread.h>
 #include <string.h>
+#include <strings.h>
 
 /* The one parameter with which a key is made: a pointer to a crypto_signer. */
 #define PARAM_SIGNER "cspire-signer"
@@ -242,8 +243,7 @@ static bool parse_hash(const char *name, enum crypto_hash *out)
         {{"SHA512", "SHA2-512"}, CRYPTO_SHA512},
     };
     for (size_t i = 0; name != NULL && i < sizeof rows / sizeof rows[0]; i++) {
-        if (OPENSSL_strcasecmp(name, rows[i].names[0]) == 0 ||
-            OPENSSL_strcasecmp(name, rows[i].names[1]) == 0) {
+        if (strcasecmp(name, rows[i].names[0]) == 0 || strcasecmp(name, rows[i].names[1]) == 0) {
             *out = rows[i].hash;
             return true;
         }
