@@ -79,11 +79,13 @@ def test_each_change_reaches_the_store(world, make, tmp_path):
     update(server, entry, W, agent.id, "shelf:name:one", federatesWith="spiffe://far.test")
     store.await_call("PutX509SVID", lambda c: c["federated"] == ["spiffe://far.test"], 30)
     # a new root of theirs
-    size = (tmp_path / "shelf" / "one" / "federated.far.test.der").stat().st_size
+    der = tmp_path / "shelf" / "one" / "federated.far.test.der"
+    wait_for("the file", der.exists)
+    size = der.stat().st_size
     second = plugin_server(world, "other", td="far.test").start()
     pem.write_text(far.bundle_pem() + second.bundle_pem())
     server.cli("bundle", "set", "-id", "spiffe://far.test", "-path", pem)
-    wait_for("both roots", lambda: (tmp_path / "shelf" / "one" / "federated.far.test.der").stat().st_size > size, 30)
+    wait_for("both roots", lambda: der.stat().st_size > size, 30)
     # another place: the old one is cleaned first
     update(server, entry, W, agent.id, "shelf:name:two")
     store.await_call("PutX509SVID", lambda c: c["metadata"] == ["name:two"], 30)
