@@ -322,11 +322,10 @@ void plugin_watch_broker(void *arg)
 
 /* What a plugin in Go prints comes here, since go-plugin puts pipes in place of its standard output and
  * error. */
-static void take_stdio(struct plugin_run *run, struct cs_slice msg)
+static void take_stdio(struct plugin_run *run, struct cs_arena *a, struct cs_slice msg)
 {
-    CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
     ProtobufCMessage *m = NULL;
-    if (a == NULL || proto_unpack(a, &goplugin__stdio_data__descriptor, msg, &m, NULL) != CS_OK)
+    if (proto_unpack(a, &goplugin__stdio_data__descriptor, msg, &m, NULL) != CS_OK)
         return;
     const Goplugin__StdioData *d = (const void *)m;
     bool err = d->channel == GOPLUGIN__STDIO_DATA__CHANNEL__STDERR;
@@ -337,8 +336,15 @@ void plugin_watch_stdio(void *arg)
 {
     struct plugin_run *run = arg;
     CS_CLEANUP(cs_buf_free) struct cs_buf msg = {0};
-    while (next(&run->stdio, &msg))
-        take_stdio(run, cs_buf_slice(&msg));
+    CS_AUTO(cs_arena) a = NULL;
+    while (next(&run->stdio, &msg)) {
+        if (a != NULL)
+            cs_arena_reset(a);
+        else
+            a = cs_arena_new(0, 0);
+        if (a != NULL)
+            take_stdio(run, a, cs_buf_slice(&msg));
+    }
     for (int i = 0; run->stdio == NULL && i < 2; i++)
         plugin_lines_end(&run->stdio_lines[i], log_line, &run->log);
 }
