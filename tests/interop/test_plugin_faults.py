@@ -3,6 +3,7 @@ differ on purpose (they never start a plugin again, and hand it their whole envi
 
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -268,6 +269,41 @@ def test_a_configuration_that_hangs_can_be_interrupted(world, make):
     n.await_call("Configure")
     server.stop(limit=15)
     assert gone(n.pids()[0])
+
+
+@pytest.mark.skipif(UPSTREAM, reason="SPIRE waits for ever")
+@pytest.mark.parametrize("kind,method", [("KeyManager", "GenerateKey"), ("UpstreamAuthority", "MintX509CAAndSubscribe"),
+                                         ("CredentialComposer", "ComposeServerX509CA"), ("Notifier", "NotifyAndAdvise"),
+                                         ("BundlePublisher", "PublishBundle")])
+def test_a_start_that_hangs_can_be_interrupted(world, make, tmp_path, kind, method):
+    root_pem(tmp_path / "root", "upstream root")
+    p = make("server", kind, "own", root=tmp_path / "root", faults={method: {"do": "hang"}})
+    server = plugin_server(world, plugins=p.block(), **({"conf": OWN_KEYS} if kind == "KeyManager" else {})).spawn()
+    p.await_call(method)
+    server.stop(limit=15)
+    assert gone(p.pids()[0])
+
+
+@ours_only
+def test_a_composer_that_hangs_holds_up_those_who_need_it(world, make):
+    """And nobody else: whatever is not signed goes on, and so does the end."""
+    bad = make("server", "CredentialComposer", "bad", ou="x", oid="1.2.3.4", claim="c",
+               faults={"ComposeWorkloadX509SVID": {"do": "hang"}})
+    server = plugin_server(world, plugins=bad.block()).spawn()
+    wait_for("the server to answer", lambda: server.cli("bundle", "count", check=False).returncode == 0)
+    stuck = [subprocess.Popen([server.bin / "spire-server", "x509", "mint", "-spiffeID", f"{W}{i}", "-socketPath",
+                               server.socket], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for i in range(8)]
+    bad.await_call("ComposeWorkloadX509SVID")
+    agent = join(world, server)
+    server.entry(agent.id, "spiffe://example.org/x")
+    server.cli("jwt", "mint", "-spiffeID", W, "-audience", "a")
+    agent.stop()
+    for proc in stuck:
+        proc.kill()
+        proc.wait()
+    began = time.monotonic()
+    server.stop(limit=20)
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("how", ["hangs in Deinit", "stubborn"])
