@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/svidfiles.h"
 
-#include "base/file.h"
 #include "base/mem.h"
 
 #include <dirent.h>
@@ -178,18 +177,29 @@ static void present_generation(int root, char out[GENERATION_LEN])
 
 /* --- The folder --- */
 
+/* Each folder on the way that is missing, open to the workload, which has to get through: the umask is
+ * stricter. */
+static cs_code make_root(const char *path, struct cs_err *e)
+{
+    CS_CLEANUP(cs_freep) char *copy = cs_strdup(path);
+    if (copy == NULL)
+        return cs_nomem(e);
+    for (char *at = copy + strspn(copy, "/"); *at != '\0'; at += strspn(at, "/")) {
+        at += strcspn(at, "/");
+        char keep = *at;
+        *at = '\0';
+        if (mkdir(copy, FOLDER_MODE) == 0 ? chmod(copy, FOLDER_MODE) != 0 : errno != EEXIST)
+            return cs_fail_errno(e, CS_INTERNAL, errno, "mkdir %s", copy);
+        *at = keep;
+    }
+    return CS_OK;
+}
+
 static cs_code open_root(const struct agent_svid_files *f, int *root, struct cs_err *e)
 {
-    struct stat st;
-    bool made = stat(f->dir, &st) != 0 && errno == ENOENT;
-    CS_TRY(cs_mkdir_all(f->dir, FOLDER_MODE, e));
+    CS_TRY(make_root(f->dir, e));
     *root = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*root < 0)
-        return cs_fail_errno(e, CS_INTERNAL, errno, "open %s", f->dir);
-    /* the umask is stricter, and the workload has to get through */
-    if (made && fchmod(*root, FOLDER_MODE) != 0)
-        return cs_fail_errno(e, CS_INTERNAL, errno, "chmod %s", f->dir);
-    return CS_OK;
+    return *root >= 0 ? CS_OK : cs_fail_errno(e, CS_INTERNAL, errno, "open %s", f->dir);
 }
 
 static cs_code new_generation(const struct agent_svid_files *f, int root, char out[GENERATION_LEN],

@@ -19,7 +19,7 @@
 #define AGENT_SVID_FILES 3
 
 struct agent_svid_files {
-    const char *dir; /* made when it is missing, with mode 0755 */
+    const char *dir; /* absolute; made when it is missing, with mode 0755 */
     struct agent_svid_file {
         const char *name; /* no slash, no dot in front */
         struct cs_slice data;

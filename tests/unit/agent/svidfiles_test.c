@@ -110,6 +110,7 @@ static void writes_three_private_files(void **state)
     assert_int_equal(mode_of(p, "svid_key.pem"), 0600);
     assert_int_equal(mode_of(p, "..data/svid_bundle.pem"), 0600);
     assert_int_equal(mode_of(p, "."), 0755);
+    assert_int_equal(mode_of(p, ".."), 0755); /* made too */
     assert_int_equal(mode_of(p, "..data"), 0755);
     assert_int_equal(count_files(p->dir), 5); /* three names, ..data, a generation */
 }
