@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import stat
 import threading
 
@@ -266,6 +267,17 @@ def test_a_proxy_that_refuses_is_named(world, nsm):
     e.spawn()
     e.await_log(f"proxy http://127.0.0.1:{proxy.port}: CONNECT 127.0.0.1:{server.port}: it answered HTTP/1.1 403 Not ?[31mthere")
     proxy.close()
+
+
+def test_a_silent_proxy_does_not_hold_up_the_end(world, nsm):
+    server = server_for(world, nsm)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        e = enclave(world, server, nsm, enclave=f'server_proxy = "http://127.0.0.1:{silent.getsockname()[1]}"')
+        e.spawn()
+        connection, _ = silent.accept()
+        assert connection.recv(7) == b"CONNECT"
+        assert e.stop(limit=5) is not None
+        connection.close()
 
 
 def test_a_bad_proxy_stops_the_start(world, nsm):
