@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import nitro
-from spire import BIN, PATIENCE, REPO, free_port
+from spire import BIN, PATIENCE, REPO, free_port, run
 
 PAGE = REPO / "docs" / "enclaves.md"
 HEADING = "## On a plain machine\n"
@@ -48,3 +48,11 @@ def test_the_page_can_be_followed(tmp_path):
     assert "URI:spiffe://example.org/app" in out
     assert re.search(r"^-rw------- .* svid_key.pem$", out, re.M), out
     assert out.rstrip().endswith('{"event":"called","reply":"echo: hello from the enclave\\n"}'), out
+
+
+def test_the_configuration_for_ec2_is_good(tmp_path):
+    block = re.search(r"^ *```hcl\n( *agent \{.*?)^ *```$", PAGE.read_text(), re.S | re.M).group(1)
+    assert "server_proxy" in block
+    conf = tmp_path / "agent.conf"
+    conf.write_text(block)
+    assert "is valid" in run([BIN / "spire-agent", "validate", "-config", conf]).stdout
