@@ -147,7 +147,8 @@ def test_restarts_of_both(world, nsm):
 
 
 def test_an_enclave_that_slept_through_its_svid_attests_again(world, nsm):
-    server = server_for(world, nsm, server='agent_ttl = "8s"')
+    # dated back by 10 s: it is renewed no earlier than 5 s after it was made, and is put to sleep before that
+    server = server_for(world, nsm, server='agent_ttl = "24s"')
     e = enclave(world, server, nsm)
     server.entry(e.id, WORKLOAD, "nitro_enclave:*")
     e.start()
@@ -157,7 +158,7 @@ def test_an_enclave_that_slept_through_its_svid_attests_again(world, nsm):
         return int(a["x509svid_expires_at"]) + 1 < spire.time.time()
     e.proc.send_signal(signal.SIGSTOP)
     try:
-        wait_for("the end of the agent's SVID", expired, 30)
+        wait_for("the end of the agent's SVID", expired, 60)
     finally:
         e.proc.send_signal(signal.SIGCONT)
     e.await_log("Successfully reattested node", 30)
