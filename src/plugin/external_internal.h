@@ -38,12 +38,14 @@
 
 #define PLUGIN_INIT_SERVICE "spire.service.private.init.v1.Init"
 
+#define PLUGIN_FOLDER_MAX 108
 struct plugin_runner {
     struct cs_log log;
     const struct cs_clock *clock;
     struct loop *loop;
-    struct loop_pool *pool; /* new starts and looks at the health of plugins */
-    char folder[80];        /* for sockets; only for this user */
+    struct loop_pool *pool;         /* new starts and looks at the health of plugins */
+    char folder[PLUGIN_FOLDER_MAX]; /* for sockets; only for this user */
+    int folder_lock;                /* held while it is in use */
     struct rpc_server *server;
     pthread_mutex_t lock;
     struct plugin_external *plugins; /* under lock */
@@ -116,6 +118,11 @@ CS_CHECKED cs_code plugin_runner_do(struct plugin_runner *r, void (*fn)(void *ar
 void plugin_runner_must(struct plugin_runner *r, void (*fn)(void *arg), void *arg);
 /* A cond that waits by the monotonic clock. */
 void plugin_cond_init(pthread_cond_t *cond);
+
+/* external_folder.c */
+/* Makes the folder and locks it; removes those that nobody holds. */
+CS_CHECKED cs_code plugin_folder_make(char out[PLUGIN_FOLDER_MAX], int *lock, struct cs_err *e);
+void plugin_folder_remove(const char *path); /* with what is in it */
 
 /* external.c */
 bool plugin_external_stopped(const struct plugin_external *x);

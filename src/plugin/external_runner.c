@@ -5,9 +5,6 @@
 #include "plugin/external_internal.h"
 #include "rpc/server.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -68,24 +65,6 @@ void plugin_runner_must(struct plugin_runner *r, void (*fn)(void *arg), void *ar
 
 /* --- Life --- */
 
-/* The longest name in it is that of a plugin's socket, "/NUMBER/pluginNUMBER", and a path of a Unix socket
- * has 107 bytes at most. */
-static cs_code make_folder(struct plugin_runner *r, struct cs_err *e)
-{
-    static const char name[] = "/spire-XXXXXX";
-    enum { INSIDE = 36, PATH = 107 };
-    const char *tmp = getenv("TMPDIR");
-    if (tmp == NULL || tmp[0] != '/' || strlen(tmp) + sizeof name + INSIDE > PATH)
-        tmp = "/tmp";
-    snprintf(r->folder, sizeof r->folder, "%s%s", tmp, name);
-    if (mkdtemp(r->folder) == NULL) {
-        int error = errno;
-        r->folder[0] = '\0';
-        return cs_fail_errno(e, CS_INTERNAL, error, "failed to make a folder for plugins in %s", tmp);
-    }
-    return CS_OK;
-}
-
 cs_code plugin_runner_new(struct cs_log log, const struct cs_clock *clock, struct plugin_runner **out,
                           struct cs_err *e)
 {
@@ -99,7 +78,8 @@ cs_code plugin_runner_new(struct cs_log log, const struct cs_clock *clock, struc
     r->health_ns = PLUGIN_HEALTH_NS;
     r->pause_ns = PLUGIN_PAUSE_FIRST_NS;
     pthread_mutex_init(&r->lock, NULL);
-    cs_code rc = make_folder(r, e);
+    r->folder_lock = -1;
+    cs_code rc = plugin_folder_make(r->folder, &r->folder_lock, e);
     if (rc == CS_OK)
         rc = loop_new("plugins", &r->loop, e);
     if (rc == CS_OK)
@@ -131,7 +111,9 @@ void plugin_runner_free(struct plugin_runner *r)
         rpc_server_free(r->server);
     loop_free(r->loop);
     if (r->folder[0] != '\0')
-        (void)rmdir(r->folder);
+        plugin_folder_remove(r->folder);
+    if (r->folder_lock >= 0)
+        (void)close(r->folder_lock);
     pthread_mutex_destroy(&r->lock);
     cs_free(r);
 }

@@ -7,7 +7,6 @@
 
 #include "goplugin.pb-c.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
@@ -147,19 +146,6 @@ static void on_err(evutil_socket_t fd, short what, void *arg)
 
 /* --- The end --- */
 
-/* A plugin that ends by itself takes its sockets along, one that is killed does not. */
-static void clean_folder(const char *folder)
-{
-    DIR *d = opendir(folder);
-    const struct dirent *f;
-    while (d != NULL && (f = readdir(d)) != NULL)
-        if (strcmp(f->d_name, ".") != 0 && strcmp(f->d_name, "..") != 0)
-            (void)unlinkat(dirfd(d), f->d_name, 0);
-    if (d != NULL)
-        (void)closedir(d);
-    (void)rmdir(folder);
-}
-
 /* Older plugins do not know that they are to use our folder. A socket that go-plugin has not named is left
  * alone: who knows whose it is. */
 static void remove_socket(const struct plugin_handshake *h)
@@ -219,7 +205,7 @@ static void on_exit_event(evutil_socket_t fd, short what, void *arg)
         (void)close(run->pidfd);
     run->pidfd = -1;
     remove_socket(&run->handshake);
-    clean_folder(run->folder);
+    plugin_folder_remove(run->folder); /* one that is killed does not take its sockets along */
     plugin_status_text(status, how);
     say_end(run, pid, how, status == 0 && atomic_load(&run->closing));
     pthread_mutex_lock(&x->lock);

@@ -16,6 +16,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include <cmocka.h>
@@ -374,6 +375,70 @@ static void holds_to_the_checksum(void **state)
     assert_string_equal(e.text, "expected checksum of length 64; got 4");
 }
 
+/* A relative path counts from the working folder, and PATH is not looked at. */
+static void finds_relative_paths(void **state)
+{
+    (void)state;
+    const char *args[] = {"plugin", "good"};
+    struct config_plugin c = block(args);
+    struct plugin_external *x = NULL;
+    struct cs_err e = {0};
+    char was[1024], there[1024];
+    snprintf(there, sizeof there, "%s", c.cmd);
+    char *base = strrchr(there, '/');
+    *base = '\0';
+    assert_non_null(getcwd(was, sizeof was));
+    assert_int_equal(chdir(there), 0);
+    char with_dot[300];
+    snprintf(with_dot, sizeof with_dot, "./%s", base + 1);
+    const char *const names[] = {base + 1, with_dot};
+    for (int i = 0; i < 2; i++) {
+        c.cmd = names[i];
+        assert_int_equal(plugin_external_start(runner, PROGRAM_TYPE, &c, &env, &x, &e), CS_OK);
+        plugin_external_stop(x);
+    }
+    c.cmd = "sh";
+    char wanted[1200];
+    snprintf(wanted, sizeof wanted, "failed to launch plugin: fork/exec %s/sh: no such file or directory",
+             there);
+    assert_int_equal(plugin_external_start(runner, PROGRAM_TYPE, &c, &env, &x, &e), CS_NOT_FOUND);
+    assert_string_equal(e.text, wanted);
+    assert_int_equal(chdir(was), 0);
+}
+
+/* What a killed host left is taken away by the next; what somebody holds, or is not ours, is not. */
+static void cleans_up_after_the_killed(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"cspire-plugins-abcdef", "cspire-plugins-abcdef/7", "other"};
+    char path[200];
+    struct cs_err e = {0};
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        assert_int_equal(mkdir(path, 0700), 0);
+        snprintf(path, sizeof path, "%s/%s/socket", folder, names[i]);
+        int fd = open(path, O_CREAT | O_WRONLY, 0600);
+        assert_true(fd >= 0);
+        close(fd);
+    }
+    struct plugin_runner *second = NULL;
+    assert_int_equal(plugin_runner_new(env.log, &cs_clock_system, &second, &e), CS_OK);
+    snprintf(path, sizeof path, "%s/%s", folder, names[0]);
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(access(runner->folder, F_OK), 0);
+    plugin_runner_free(second);
+    assert_int_equal(unlink(path), -1);
+    snprintf(path, sizeof path, "%s/other/socket", folder);
+    assert_int_equal(unlink(path), 0);
+    snprintf(path, sizeof path, "%s/other", folder);
+    assert_int_equal(rmdir(path), 0);
+    setenv("TMPDIR", "/nonexistent/folder", 1);
+    assert_int_equal(plugin_runner_new(env.log, &cs_clock_system, &second, &e), CS_INTERNAL);
+    assert_string_equal(
+        e.text, "failed to make a folder for plugins in /nonexistent/folder: no such file or directory");
+    assert_null(second);
+}
+
 /* --- Ends --- */
 
 static void starts_again_with_its_configuration(void **state)
@@ -541,6 +606,8 @@ int main(int argc, char **argv)
         CASE(refuses_strangers),
         CASE(says_what_is_wrong),
         CASE(holds_to_the_checksum),
+        CASE(finds_relative_paths),
+        CASE(cleans_up_after_the_killed),
         CASE(starts_again_with_its_configuration),
         CASE(is_let_go_of_while_it_is_down),
         CASE(survives_a_deadly_configuration),
