@@ -31,7 +31,7 @@ struct raw_message {
     uint64_t response, response_len; /* room, then the length of the answer */
 };
 #define NSM_IOCTL_RAW _IOWR(0x0A, 0x0, struct raw_message)
-_Static_assert(sizeof(struct raw_message) == 32, "the driver counts on 32 bytes");
+_Static_assert(NSM_IOCTL_RAW == 0xC0200A00, "the driver knows it by this number");
 
 static cs_code call_device(struct nitro_nsm *n, struct cs_slice request, struct cs_buf *response,
                            struct cs_err *e)
