@@ -6,6 +6,8 @@ import subprocess
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from plugins import UPSTREAM, Plugin, agent as plugin_agent, gone, server as plugin_server
 from spire import wait_for
@@ -36,6 +38,10 @@ def update(server, entry, spiffe_id, parent, *selectors, **flags):
     for k, v in flags.items():
         args += [f"-{k}", str(v)]
     server.cli(*args)
+
+
+def root_of(server):
+    return x509.load_pem_x509_certificate(server.bundle_pem().encode()).public_bytes(serialization.Encoding.DER)
 
 
 # ---- Stores ----
@@ -80,12 +86,12 @@ def test_each_change_reaches_the_store(world, make, tmp_path):
     store.await_call("PutX509SVID", lambda c: c["federated"] == ["spiffe://far.test"], 30)
     # a new root of theirs
     der = tmp_path / "shelf" / "one" / "federated.far.test.der"
-    wait_for("the file", der.exists)
-    size = der.stat().st_size
+    wait_for("their root", lambda: der.exists() and der.read_bytes() == root_of(far))
     second = plugin_server(world, "other", td="far.test").start()
     pem.write_text(far.bundle_pem() + second.bundle_pem())
     server.cli("bundle", "set", "-id", "spiffe://far.test", "-path", pem)
-    wait_for("both roots", lambda: der.stat().st_size > size, 30)
+    both = sorted([root_of(far), root_of(second)])
+    wait_for("both roots", lambda: der.read_bytes() in (both[0] + both[1], both[1] + both[0]), 30)
     # another place: the old one is cleaned first
     update(server, entry, W, agent.id, "shelf:name:two")
     store.await_call("PutX509SVID", lambda c: c["metadata"] == ["name:two"], 30)
