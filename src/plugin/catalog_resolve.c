@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a block of the configuration means: which built-in, or which program.
+ * What a block of the configuration means: which built-in, linked in or in a module, or which program.
  */
 #include "config/plugin_config.h"
 #include "plugin/catalog_internal.h"
+#include "plugin/module.h"
 
 const struct plugin_kind *catalog_kind(const struct catalog_config *cfg, const char *type)
 {
@@ -26,6 +27,9 @@ cs_code catalog_resolve_builtin(const char *program, const struct plugin_kind *k
                                 struct cs_err *e)
 {
     *out = find_builtin(kind, ce->name);
+    const char *module = *out == NULL ? plugin_module_name(program, ce->type, ce->name) : NULL;
+    if (module != NULL)
+        return plugin_module_plugin(module, program, ce->type, ce->name, out, e);
     if (*out == NULL && config_plugin_is_known(program, ce->type, ce->name))
         return cs_fail(e, CS_UNIMPLEMENTED, "the built-in plugin \"%s\" is not supported yet", ce->name);
     if (*out == NULL)

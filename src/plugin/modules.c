@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which module has which plugin. One row each, sorted.
+ */
+#include "plugin/module.h"
+
+static const struct {
+    const char *program, *type, *name, *module;
+} rows[] = {
+    {"server", PLUGIN_TYPE_NODEATTESTOR, "k8s_psat", "kubernetes"},
+};
+
+const char *plugin_module_name(const char *program, const char *type, const char *name)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (strcmp(rows[i].program, program) == 0 && strcmp(rows[i].type, type) == 0 &&
+            strcmp(rows[i].name, name) == 0)
+            return rows[i].module;
+    return NULL;
+}
