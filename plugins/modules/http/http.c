@@ -264,7 +264,10 @@ static cs_code failure(const struct http_transfer *t, CURLcode c, struct cs_err 
         return cs_fail(e, t->fault.code, "%s \"%.*s\": %s", t->request->method, n, url, t->fault.text);
     const char *text = t->error[0] != '\0' ? t->error : curl_easy_strerror(c);
     const int len = (int)strcspn(text, "\r\n");
-    return cs_fail(e, code_of(c), "%s \"%.*s\": %.*s", t->request->method, n, url, len, text);
+    long sent = 0; /* libcurl also calls an answer that is not HTTP an unsupported protocol */
+    const bool asked = curl_easy_getinfo(t->curl, CURLINFO_REQUEST_SIZE, &sent) == CURLE_OK && sent > 0;
+    return cs_fail(e, c == CURLE_UNSUPPORTED_PROTOCOL && asked ? CS_UNAVAILABLE : code_of(c),
+                   "%s \"%.*s\": %.*s", t->request->method, n, url, len, text);
 }
 
 static cs_code read_outcome(struct http_transfer *t, struct cs_err *e)

@@ -39,24 +39,41 @@ static cs_code chain_read(X509_STORE_CTX *x, struct chain *c, struct cs_err *e)
     return CS_OK;
 }
 
+static cs_code verify_by_caller(const struct http_client_options *o, X509_STORE_CTX *x, struct cs_err *e)
+{
+    CS_CLEANUP(chain_free) struct chain c = {0};
+    CS_TRY(chain_read(x, &c, e));
+    cs_code rc = o->verify(o->verify_arg, c.at, c.count, e);
+    if (e->code != rc) /* it may leave the text to us */
+        (void)cs_fail(e, rc, "the server is not who it should be");
+    return rc;
+}
+
+/* OpenSSL's own way, but for saying what was wrong: libcurl reports the first thing in the error queue. */
+static cs_code verify_by_roots(X509_STORE_CTX *x, struct cs_err *e)
+{
+    if (X509_verify_cert(x) == 1)
+        return CS_OK;
+    return cs_fail(e, CS_UNAUTHENTICATED, "the server's certificate: %s",
+                   X509_verify_cert_error_string(X509_STORE_CTX_get_error(x)));
+}
+
 static int verify(X509_STORE_CTX *x, void *arg)
 {
     struct http_transfer *t = arg;
-    CS_CLEANUP(chain_free) struct chain c = {0};
-    cs_code rc = chain_read(x, &c, &t->fault);
-    if (rc == CS_OK)
-        rc = t->client->o.verify(t->client->o.verify_arg, c.at, c.count, &t->fault);
-    if (rc == CS_OK)
-        return 1;
-    t->fault.code = rc;
-    X509_STORE_CTX_set_error(x, X509_V_ERR_APPLICATION_VERIFICATION);
-    return 0;
+    const struct http_client_options *o = &t->client->o;
+    cs_code rc = o->verify != NULL ? verify_by_caller(o, x, &t->fault) : verify_by_roots(x, &t->fault);
+    if (rc != CS_OK && o->verify != NULL)
+        X509_STORE_CTX_set_error(x, X509_V_ERR_APPLICATION_VERIFICATION);
+    return rc == CS_OK ? 1 : 0;
 }
 
-/* libcurl is about to connect: it has set everything on the context. */
+/* libcurl has set everything else on the context, which lives as long as the connection; the transfer does
+ * not, so there is no second handshake. */
 static CURLcode on_context(CURL *curl, void *context, void *arg)
 {
     (void)curl;
+    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_cert_verify_callback(context, verify, arg);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     return CURLE_OK;
@@ -96,6 +113,6 @@ bool http_tls_setup(struct http_transfer *t)
            curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, own || o->insecure || o->any_name ? 0L : 2L) ==
                CURLE_OK &&
            set_roots(curl, o) && set_client_cert(curl, o) &&
-           (!own || (curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, on_context) == CURLE_OK &&
-                     curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, t) == CURLE_OK));
+           (o->insecure || (curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, on_context) == CURLE_OK &&
+                            curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, t) == CURLE_OK));
 }
