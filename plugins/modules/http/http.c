@@ -168,8 +168,10 @@ static bool set_route(struct http_transfer *t)
     const char *protocols = o->https_only ? "https" : "http,https";
     /* a redirect may not lead out of TLS */
     const char *onward = strncasecmp(t->request->url, "https:", 6) == 0 ? "https" : protocols;
-    return SET(CURLOPT_PROTOCOLS_STR, protocols) && SET(CURLOPT_REDIR_PROTOCOLS_STR, onward) &&
+    return SET(CURLOPT_TCP_KEEPALIVE, 1L) && SET(CURLOPT_PROTOCOLS_STR, protocols) &&
+           SET(CURLOPT_REDIR_PROTOCOLS_STR, onward) &&
            SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) && SET(CURLOPT_MAXCONNECTS, 2L) &&
+           SET(CURLOPT_FRESH_CONNECT, t->request->once ? 1L : 0L) &&
            SET(CURLOPT_SSL_SESSIONID_CACHE, 0L) && /* a resumed session would not be verified again */
            (o->proxy_from_env || SET(CURLOPT_PROXY, o->proxy != NULL ? o->proxy : "")) &&
            (o->unix_path == NULL || SET(CURLOPT_UNIX_SOCKET_PATH, o->unix_path));

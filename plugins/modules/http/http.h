@@ -61,11 +61,14 @@ struct http_request {
     const char *url;
     const struct http_header *headers;
     size_t header_count;
-    struct cs_slice body;   /* data NULL: none */
-    int64_t timeout_ns;     /* for all of it; 0: 30 s */
-    int64_t idle_ns;        /* no byte for so long ends it (whole seconds); 0: only timeout_ns counts */
-    size_t max_body;        /* bytes; 0: 1 MiB */
-    unsigned max_redirects; /* 0: a redirect is a response like others */
+    struct cs_slice body; /* data NULL: none */
+    int64_t timeout_ns;   /* for all of it; 0: 30 s */
+    int64_t idle_ns;      /* no byte for so long ends it (whole seconds); 0: only timeout_ns counts */
+    size_t max_body;      /* bytes; 0: 1 MiB */
+    /* It must not be sent twice: goes over a new connection, since libcurl sends again what it sent over a
+     * kept one that turns out to be closed. */
+    bool once;
+    unsigned max_redirects;         /* 0: a redirect is a response like others */
     const struct crypto_stop *stop; /* the call ends within a second of its asking; may be NULL */
     const struct http_sigv4 *sigv4; /* NULL: none */
     /* Takes the body of a 2xx response as it comes, instead of response.body; any code but CS_OK ends the
