@@ -90,9 +90,6 @@ CS_CHECKED cs_code agent_plugins_load(struct agent *a, struct cs_err *e);
 void agent_plugins_reconfigure(struct agent *a);
 /* Waits for calls of plugins under way, which end because the agent is stopping. */
 void agent_plugins_free(struct agent *a);
-CS_CHECKED cs_code agent_plugins_validate(const struct agent_config *cfg, struct cs_log log,
-                                          void (*note)(void *arg, const char *plugin, const char *text),
-                                          void *arg, struct cs_err *e);
 /* The plugins of a kind, const struct catalog_plugin *, in the order of the configuration. */
 CS_CHECKED cs_code agent_plugins_of(const struct agent *a, const char *type, struct cs_vec *out,
                                     struct cs_err *e);

@@ -34,14 +34,6 @@ static struct catalog_config catalog_of(const struct agent_config *cfg, struct c
     };
 }
 
-cs_code agent_plugins_validate(const struct agent_config *cfg, struct cs_log log,
-                               void (*note)(void *arg, const char *plugin, const char *text), void *arg,
-                               struct cs_err *e)
-{
-    const struct catalog_config catalog = catalog_of(cfg, log, NULL);
-    return catalog_validate(&catalog, note, arg, e);
-}
-
 /* --- Loading --- */
 
 /* A join token that was given goes before the plugin that is configured. */

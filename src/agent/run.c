@@ -510,13 +510,3 @@ cs_code agent_run(const struct agent_config *cfg, struct cs_log_sink *sink, int 
         cs_log_error(&log, "Agent crashed", KV_ERR(e));
     return rc;
 }
-
-cs_code agent_validate(const struct agent_config *cfg, struct cs_log_sink *sink,
-                       void (*note)(void *arg, const char *plugin, const char *text), void *arg,
-                       struct cs_err *e)
-{
-    struct rpc_proxy proxy;
-    if (agent_server_proxy(cfg) != NULL)
-        CS_TRY(rpc_proxy_parse(agent_server_proxy(cfg), &proxy, e));
-    return agent_plugins_validate(cfg, (struct cs_log){.sink = sink}, note, arg, e);
-}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Running the agent: the entry point of the `run` and `validate` commands.
+ * Running the agent: the entry point of the `run` command.
  */
 #ifndef CS_AGENT_RUN_H
 #define CS_AGENT_RUN_H
@@ -18,11 +18,5 @@ struct agent_config;
  * error whose text was logged already. Call it from the main thread, once. */
 CS_CHECKED cs_code agent_run(const struct agent_config *cfg, struct cs_log_sink *sink, int *status,
                              struct cs_err *e);
-
-/* What `validate` does past reading the file: checks each plugin's configuration without side effects.
- * `note` is called for each fault with `TYPE "name"` and a text. */
-CS_CHECKED cs_code agent_validate(const struct agent_config *cfg, struct cs_log_sink *sink,
-                                  void (*note)(void *arg, const char *plugin, const char *text), void *arg,
-                                  struct cs_err *e);
 
 #endif

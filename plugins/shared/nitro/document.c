@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Rules beyond AWS's text: bounds on counts and sizes, P-384 for every key of the chain, no certificate
- * extension left unprocessed, no field twice, no unknown field, a timestamp that is recent.
+ * extension left unprocessed, no field twice, a timestamp that is recent. Unknown fields are passed over.
  */
 #include "plugins/shared/nitro/document.h"
 
@@ -134,8 +134,11 @@ static cs_code read_payload(struct cs_slice payload, struct nitro_document *d, s
             return cs_fail(e, CS_INVALID, "payload: a key is not a text");
         while (f < FIELDS && !cs_slice_is(key, field_names[f]))
             f++;
-        if (f == FIELDS)
-            return cs_fail(e, CS_INVALID, "payload: unknown field");
+        if (f == FIELDS) { /* of a later hypervisor, and signed by it: no reason to lock enclaves out */
+            if (!cbor_skip(&r))
+                return cs_fail(e, CS_INVALID, "payload: the value of an unknown field is malformed");
+            continue;
+        }
         if ((seen & 1u << f) != 0)
             return cs_fail(e, CS_INVALID, "payload: %s is there twice", field_names[f]);
         seen |= 1u << f;
