@@ -72,6 +72,15 @@ void config_print_plugin_options(struct cs_buf *out, const struct config_plugin_
     cs_buf_add_str(out, "| option | type | default | meaning |\n|---|---|---|---|\n");
     for (size_t i = 0; d->section != NULL && i < d->section->count; i++)
         print_row(out, &d->section->options[i]);
+    for (size_t i = 0; d->section != NULL && i < d->section->count; i++) {
+        const struct config_option *o = &d->section->options[i];
+        if (!is_block(o))
+            continue;
+        cs_buf_printf(out, "\nIn each of `%s`:\n\n| option | type | default | meaning |\n|---|---|---|---|\n",
+                      o->name);
+        for (size_t k = 0; k < o->section->count; k++)
+            print_row(out, &o->section->options[k]);
+    }
 }
 
 static void print_plugins(struct cs_buf *out, const char *program)

@@ -5,6 +5,7 @@
 #include "config/plugin_config.h"
 
 #include "base/text.h"
+#include "config/kubernetes_config.h"
 
 #include <stdio.h>
 #include <strings.h>
@@ -353,6 +354,9 @@ const struct config_plugin_doc config_plugin_docs[] = {
     {"server", "KeyManager", "memory", "Private keys of the authorities live as long as the process.", NULL},
     {"server", "NodeAttestor", "join_token", "Agents prove themselves with a token made by `token generate`.",
      NULL},
+    {"server", "NodeAttestor", "k8s_psat",
+     "Agents in Kubernetes prove themselves with a projected service account token.",
+     &config_k8s_psat_section},
     {"server", "NodeAttestor", "nitro_enclave",
      "Enclaves of AWS Nitro prove themselves with an attestation document.", &config_nitro_enclave_section},
     {"server", "UpstreamAuthority", "disk",
@@ -364,6 +368,12 @@ const struct config_plugin_doc config_plugin_docs[] = {
      &agent_keymanager_disk_section},
     {"agent", "KeyManager", "memory", "The agent's private keys live as long as the process.", NULL},
     {"agent", "NodeAttestor", "join_token", "Proves the agent with a join token.", NULL},
+    {"agent", "NodeAttestor", "k8s_psat",
+     "Proves the agent with a projected service account token of Kubernetes.",
+     &config_k8s_psat_agent_section},
+    {"agent", "NodeAttestor", "k8s_sat",
+     "Proves the agent with a service account token of Kubernetes. Use `k8s_psat` instead.",
+     &config_k8s_sat_agent_section},
     {"agent", "NodeAttestor", "nitro_enclave", "Proves an AWS Nitro Enclave by its attestation document.",
      &agent_nitro_enclave_section},
     {"agent", "WorkloadAttestor", "unix", "Selectors from the user, groups and program of a process.",

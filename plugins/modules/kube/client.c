@@ -30,6 +30,8 @@ static cs_code client_make(const struct kube_options *o, struct kube_client *c, 
         !copy(c->arena, &c->o.client_cert_file) || !copy(c->arena, &c->o.client_key_file) ||
         !copy(c->arena, &c->o.service_account_dir) || !copy(c->arena, &c->o.user_agent))
         return cs_nomem(e);
+    if (o->later)
+        return CS_OK;
     CS_TRY(kube_link_get(c, &l, e));
     kube_link_unref(l);
     return CS_OK;

@@ -23,14 +23,15 @@ struct kube_options {
     const char *ca_file, *client_cert_file, *client_key_file;
     const char *service_account_dir; /* NULL: /var/run/secrets/kubernetes.io/serviceaccount (tests) */
     const char *user_agent;          /* NULL: "cspire" */
+    bool later;                      /* kube_client_new reads no files */
 };
 
 /* Any thread, several calls at a time. All files are read again for each call, so credentials that are
  * renewed are taken up; connections are kept for as long as nothing changed. */
 struct kube_client;
-/* Reads and checks everything once. CS_NOT_FOUND, CS_INVALID, CS_UNIMPLEMENTED (exec plugins and auth
- * providers of a kubeconfig, impersonation); texts name file and entry. Out of a pod without kubeconfig:
- * CS_PRECONDITION, the text of client-go. */
+/* Reads and checks everything once, unless `later` is set. CS_NOT_FOUND, CS_INVALID, CS_UNIMPLEMENTED (exec
+ * plugins and auth providers of a kubeconfig, impersonation); texts name file and entry. Out of a pod without
+ * kubeconfig: CS_PRECONDITION, the text of client-go. */
 CS_CHECKED cs_code kube_client_new(const struct kube_options *o, struct kube_client **out, struct cs_err *e);
 void kube_client_free(struct kube_client *c); /* no call may be under way; NULL is fine */
 static inline void kube_client_drop(struct kube_client **c)

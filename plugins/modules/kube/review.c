@@ -87,8 +87,8 @@ cs_code kube_review_token(struct kube_client *c, struct cs_slice token, const js
     const bool yes = json_is_true(json_object_get(status, "authenticated"));
     if (yes)
         CS_TRY(check_audience(audiences, status, e));
-    *out = (struct kube_review){
-        .authenticated = yes, .username = kube_text_at(review, username), .object = CS_MOVE(review)};
+    const char *user = kube_text_at(review, username);
+    *out = (struct kube_review){.authenticated = yes, .username = user, .object = CS_MOVE(review)};
     return CS_OK;
 }
 

@@ -1,0 +1,206 @@
+"""Agents in Kubernetes, attested by k8s_psat and k8s_sat through our server and agent, with a stand-in for the API
+server."""
+
+import re
+
+import pytest
+
+import kubeapi
+import spire  # noqa: F401
+from spire import run, wait_for
+
+ATTEST = {"create tokenreviews", "get pods", "get nodes"}
+
+
+@pytest.fixture
+def api(tmp_path):
+    a = kubeapi.KubeApi(tmp_path / "k8s")
+    a.allowed = set(ATTEST)
+    yield a
+    a.close()
+
+
+def psat(api, kubeconfig=None, more=""):
+    return f'''
+    NodeAttestor "k8s_psat" {{
+        plugin_data {{
+            clusters = {{
+                "prod" = {{
+                    service_account_allow_list = ["spire:spire-agent"]
+                    kube_config_file = "{kubeconfig or api.kubeconfig()}"
+                    {more}
+                }}
+            }}
+        }}
+    }}'''
+
+
+def placed(api, tmp_path, account="spire-agent", audience=("spire-server",), name="spire-agent-v5wgr", node="node-1"):
+    """A node, the agent's pod on it, and the file with the pod's token."""
+    if api.get("/api/v1", "nodes", node) is None:
+        api.node(node, zone="a", secret="s")
+    pod = api.pod("spire", name, node, account, app="agent", hidden="h")
+    token = tmp_path / f"token-{name}"
+    token.write_text(api.projected_token(pod, audience))
+    return pod, token
+
+
+def selectors(server, agent_id):
+    return sorted(f"{s['type']}:{s['value']}" for s in server.json("agent", "show", "-spiffeID", agent_id)["selectors"])
+
+
+def test_an_agent_is_attested_by_its_pod(world, api, tmp_path):
+    server = world.server(plugins=psat(api, more='''
+        allowed_node_label_keys = ["zone"]
+        allowed_pod_label_keys = ["app", "absent"]''')).start()
+    pod, token = placed(api, tmp_path)
+    agent = kubeapi.agent(world, server, "k8s_psat", "prod", token).start()
+    node_uid = api.get("/api/v1", "nodes", "node-1")["metadata"]["uid"]
+    agent_id = f"spiffe://example.org/spire/agent/k8s_psat/prod/{node_uid}"
+    assert server.agent_ids() == [agent_id]
+    assert selectors(server, agent_id) == sorted(f"k8s_psat:{s}" for s in (
+        "cluster:prod", "agent_ns:spire", "agent_sa:spire-agent", f"agent_pod_name:{pod['metadata']['name']}",
+        f"agent_pod_uid:{pod['metadata']['uid']}", "agent_node_ip:172.16.10.1", "agent_node_name:node-1",
+        f"agent_node_uid:{node_uid}", "agent_node_label:zone:a", "agent_pod_label:app:agent"))
+    server.entry(agent_id, "spiffe://example.org/w")
+    agent.await_ids("spiffe://example.org/w")
+    # asked for by name, and for nothing else
+    assert {p for m, p, u in api.requests} == {"/apis/authentication.k8s.io/v1/tokenreviews",
+                                               "/api/v1/namespaces/spire/pods/spire-agent-v5wgr", "/api/v1/nodes/node-1"}
+    assert {u for m, p, u in api.requests} == {"admin"}
+    assert token.read_text() not in agent.log() + server.log()
+
+
+def test_an_agent_attests_again_with_another_token(world, api, tmp_path):
+    server = world.server(plugins=psat(api)).start()
+    pod, token = placed(api, tmp_path)
+    agent = kubeapi.agent(world, server, "k8s_psat", "prod", token).start()
+    agent_id = server.agent_ids()[0]
+    assert server.agents()[0].get("can_reattest") is True
+    agent.stop()
+    for f in (agent.dir / "data").iterdir():
+        f.unlink()
+    token.write_text(api.projected_token(pod))
+    agent.start()
+    assert server.agent_ids() == [agent_id]
+
+
+def test_agents_named_for_their_pods(world, api, tmp_path):
+    server = world.server(plugins=psat(api, more="use_pod_uid_for_agent_id = true")).start()
+    pods = []
+    for name in ("broker-1", "broker-2"):
+        pod, token = placed(api, tmp_path, name=name)
+        pods.append(pod["metadata"]["uid"])
+        kubeapi.agent(world, server, "k8s_psat", "prod", token, name=name).start()
+    assert sorted(server.agent_ids()) == sorted(f"spiffe://example.org/spire/agent/k8s_psat/prod/pod/{u}" for u in pods)
+
+
+def test_credentials_are_read_again(world, api, tmp_path):
+    """A client certificate in the kubeconfig; then a token that is no good; then one that is."""
+    config = api.kubeconfig(cert=api.ca.issue("spire-server", ["spire"]))
+    server = world.server(plugins=psat(api, config)).start()
+    pod, token = placed(api, tmp_path)
+    kubeapi.agent(world, server, "k8s_psat", "prod", token, name="one").start()
+    assert {u for m, p, u in api.requests} == {"spire-server"}
+    api.kubeconfig(token="expired")
+    two = kubeapi.agent(world, server, "k8s_psat", "prod", token, name="two").spawn()
+    server.await_log('unable to validate token with TokenReview API for cluster \\"prod\\": unable to query token review '
+                     'API: Unauthorized')
+    api.kubeconfig(cert=api.ca.issue("renewed"), inline=True)
+    two.await_ready(60)
+    assert "renewed" in {u for m, p, u in api.requests}
+
+
+@pytest.mark.parametrize("what, text", [
+    ("audience", 'token review API response contains an error: [invalid bearer token, token audiences [\\"other\\"] is '
+                 'invalid for the target audiences [\\"spire-server\\"]]'),
+    ("account", '\\"spire:intruder\\" is not an allowed service account for cluster \\"prod\\"'),
+    ("cluster", 'not configured for cluster \\"other\\"'),
+    ("forged", "token review API response contains an error: [invalid bearer token, token lookup failed]"),
+    ("legacy", 'fail to get pod name from token review status for cluster \\"prod\\": missing pod name'),
+    ("pod gone", 'fail to get pod from k8s API server for cluster \\"prod\\": unable to query pods API: pods '
+                 '\\"spire-agent-v5wgr\\" not found'),
+    ("pod replaced", 'fail to get pod from k8s API server for cluster \\"prod\\": pod \\"spire-agent-v5wgr\\" is not the '
+                     'one of the token'),
+    ("node gone", 'fail to get node from k8s API server for cluster \\"prod\\": unable to query nodes API: nodes '
+                  '\\"node-1\\" not found'),
+    ("forbidden", 'fail to get node from k8s API server for cluster \\"prod\\": unable to query nodes API: nodes is '
+                  'forbidden'),
+])
+def test_what_is_refused(world, api, tmp_path, what, text):
+    server = world.server(plugins=psat(api)).start()
+    pod, token = placed(api, tmp_path, account="intruder" if what == "account" else "spire-agent",
+                        audience=("other",) if what == "audience" else ("spire-server",))
+    if what == "forged":
+        head, body, _ = token.read_text().split(".")
+        token.write_text(f"{head}.{body}.{kubeapi.b64url(b'0' * 256)}")
+    elif what == "legacy":
+        token.write_text(api.legacy_token("spire", "spire-agent"))
+    elif what == "pod gone":
+        del api.objects["/api/v1", "pods", "spire", "spire-agent-v5wgr"]
+    elif what == "pod replaced":
+        api.pod("spire", "spire-agent-v5wgr", "node-1")
+    elif what == "node gone":
+        del api.objects["/api/v1", "nodes", "", "node-1"]
+    elif what == "forbidden":
+        api.allowed.discard("get nodes")
+    agent = kubeapi.agent(world, server, "k8s_psat", "other" if what == "cluster" else "prod", token).spawn()
+    server.await_log(text)
+    if what == "account":  # PermissionDenied is for good
+        assert wait_for("the agent's end", lambda: agent.proc.poll() is not None)
+        assert agent.proc.returncode == 1
+    else:
+        assert agent.alive()
+    assert server.agent_ids() == []
+    assert token.read_text() not in agent.log() + server.log()
+
+
+def test_a_busy_server_is_asked_again(world, api, tmp_path):
+    left = [2]
+
+    def busy(h, method, path):
+        if left[0] == 0:
+            return False
+        left[0] -= 1
+        api.fail(h, 429, "TooManyRequests", "too many requests", [("Retry-After", "1")])
+        return True
+
+    api.trouble.append(busy)
+    server = world.server(plugins=psat(api)).start()
+    pod, token = placed(api, tmp_path)
+    kubeapi.agent(world, server, "k8s_psat", "prod", token).start()
+    assert left == [0] and len(server.agent_ids()) == 1
+
+
+def test_an_empty_or_absent_token(world, api, tmp_path):
+    server = world.server(plugins=psat(api)).start()
+    token = tmp_path / "token"
+    agent = kubeapi.agent(world, server, "k8s_psat", "prod", token).spawn()
+    agent.await_log(f"nodeattestor(k8s_psat): unable to load token from {token}: open {token}: no such file or directory")
+    agent.stop()
+    token.write_text("")
+    agent.spawn()
+    agent.await_log(f'unable to load token from {token}: \\"{token}\\" is empty')
+
+
+# --- modules ---
+
+def validate(server):
+    return run([server.bin / "spire-server", "validate", "-config", server.conf_path], check=False)
+
+
+def test_validate_asks_the_module(world, api):
+    good = world.server("good", plugins=psat(api))
+    assert validate(good).stdout.strip().endswith("SPIRE server configuration file is valid.")
+    bad = world.server("bad", plugins=psat(api).replace('"spire:spire-agent"', ""))
+    done = validate(bad)
+    assert done.returncode == 1
+    assert 'cluster "prod" configuration must have at least one service account allowed' in done.stdout + done.stderr
+
+
+def test_the_module_is_opened_only_when_it_is_named(world, api):
+    def mapped(server):
+        return set(re.findall(r"(kubernetes\.so|libcurl)", open(f"/proc/{server.proc.pid}/maps").read()))
+
+    assert mapped(world.server("plain").start()) == set()
+    assert mapped(world.server("named", plugins=psat(api)).start()) == {"kubernetes.so", "libcurl"}
