@@ -55,6 +55,21 @@ extern const struct config_section config_nitro_enclave_section;
 CS_CHECKED cs_code config_read_nitro_enclave(struct cs_slice text, struct cs_arena *a,
                                              struct config_nitro_enclave *out, struct cs_err *e);
 
+/* Server NodeAttestor "k8s_csr". Unknown options are an error; `at least one cluster is required`,
+ * `cluster "x": client_ca_files is required`. */
+struct config_k8s_csr_cluster {
+    const char *name;
+    struct config_strings client_ca_files; /* paths, at least one */
+    struct config_strings node_allow_list; /* none: any */
+};
+struct config_k8s_csr {
+    const struct config_k8s_csr_cluster *at;
+    size_t len;
+};
+extern const struct config_section config_k8s_csr_section;
+CS_CHECKED cs_code config_read_k8s_csr(struct cs_slice text, struct cs_arena *a, struct config_k8s_csr *out,
+                                       struct cs_err *e);
+
 /* Agent KeyManager "disk": `directory must be configured`. */
 struct config_agent_keymanager_disk {
     const char *directory;
@@ -69,6 +84,19 @@ struct config_agent_nitro_enclave {
 };
 CS_CHECKED cs_code config_read_agent_nitro_enclave(struct cs_slice text, struct cs_arena *a,
                                                    struct config_agent_nitro_enclave *out, struct cs_err *e);
+
+/* Agent NodeAttestor "k8s_csr": `cluster is required`. */
+struct config_agent_k8s_csr {
+    const char *cluster;
+    const char *id_dir; /* default "/tmp/spire-agent-id" */
+    bool request;       /* certificate_request is there; what follows counts only then */
+    const char *kubeconfig, *ca_cert_path, *client_cert_path, *client_key_path; /* "": not given */
+    const char *node_name, *node_name_env; /* "": not given; default "MY_NODE_NAME" */
+    int64_t timeout_ns;                    /* positive */
+};
+extern const struct config_section config_agent_k8s_csr_section;
+CS_CHECKED cs_code config_read_agent_k8s_csr(struct cs_slice text, struct cs_arena *a,
+                                             struct config_agent_k8s_csr *out, struct cs_err *e);
 
 /* WorkloadAttestor "unix". */
 struct config_unix {

@@ -8,6 +8,7 @@
 extern const struct plugin_builtin plugin_agent_keymanager_disk;
 extern const struct plugin_builtin plugin_keymanager_memory;
 extern const struct plugin_builtin plugin_agent_nodeattestor_join_token;
+extern const struct plugin_builtin plugin_agent_nodeattestor_k8s_csr;
 extern const struct plugin_builtin plugin_agent_nodeattestor_k8s_psat;
 extern const struct plugin_builtin plugin_agent_nodeattestor_k8s_sat;
 extern const struct plugin_builtin plugin_agent_nodeattestor_nitro_enclave;
@@ -24,6 +25,7 @@ static const struct plugin_builtin *const keymanagers[] = {
 };
 static const struct plugin_builtin *const nodeattestors[] = {
     &plugin_agent_nodeattestor_join_token,
+    &plugin_agent_nodeattestor_k8s_csr,
     &plugin_agent_nodeattestor_k8s_psat,
     &plugin_agent_nodeattestor_k8s_sat,
     &plugin_agent_nodeattestor_nitro_enclave,

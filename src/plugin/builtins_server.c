@@ -8,6 +8,7 @@
 extern const struct plugin_builtin plugin_keymanager_disk;
 extern const struct plugin_builtin plugin_keymanager_memory;
 extern const struct plugin_builtin plugin_nodeattestor_join_token;
+extern const struct plugin_builtin plugin_nodeattestor_k8s_csr;
 extern const struct plugin_builtin plugin_nodeattestor_nitro_enclave;
 extern const struct plugin_builtin plugin_upstreamauthority_disk;
 
@@ -24,6 +25,7 @@ static const struct plugin_builtin *const keymanagers[] = {
 };
 static const struct plugin_builtin *const nodeattestors[] = {
     &plugin_nodeattestor_join_token,
+    &plugin_nodeattestor_k8s_csr,
     &plugin_nodeattestor_nitro_enclave,
 };
 static const struct plugin_builtin *const upstreamauthorities[] = {

@@ -101,6 +101,7 @@ static void check_rows(const struct config_section *s)
 static bool is_ours(const char *name)
 {
     static const char *const names[] = {
+        "k8s_csr",
         "k8s_sat",
         "nitro_enclave",
     };

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Agent NodeAttestor "k8s_csr": proves the node by the client certificate that its cluster gave it. Key and
+ * certificate are files as the program `node-attestor` leaves them, or obtained in the same way.
+ */
+#include "plugins/shared/k8s_csr/k8s_csr.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "config/plugin_config.h"
+#include "plugin/module.h"
+#include "plugin/nodeattestor_agent.h"
+#include "plugins/shared/k8s_csr/request.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define NAME "nodeattestor(k8s_csr)"
+#define FILE_MAX ((size_t)256 * 1024)
+#define KEY_USUAL ((size_t)16 * 1024)
+
+/* Immutable; shared by the attestation under way and the next. */
+struct settings {
+    unsigned refs; /* under the attestor's lock */
+    struct cs_arena *arena;
+    struct config_agent_k8s_csr config;
+};
+
+struct attestor {
+    const struct plugin_env *env;
+    pthread_mutex_t lock; /* over settings: it may be configured again during an attestation */
+    struct settings *settings;
+};
+
+/* --- Settings --- */
+
+static void settings_free(struct settings *s)
+{
+    if (s != NULL)
+        cs_arena_free(s->arena);
+    cs_free(s);
+}
+
+static inline void settings_drop(struct settings **s)
+{
+    settings_free(*s);
+    *s = NULL;
+}
+
+static cs_code settings_read(struct cs_slice data, struct settings **out, struct cs_err *e)
+{
+    CS_AUTO(settings) s = cs_calloc(1, sizeof *s);
+    *out = NULL;
+    if (s == NULL)
+        return cs_nomem(e);
+    s->refs = 1;
+    s->arena = cs_arena_new(0, 0);
+    if (s->arena == NULL)
+        return cs_nomem(e);
+    CS_TRY(config_read_agent_k8s_csr(data, s->arena, &s->config, e));
+    if (!k8s_csr_node_name_ok(cs_slice_str(s->config.cluster)))
+        return cs_fail(e, CS_INVALID, "cluster \"%.128s\" can be no part of a SPIFFE ID", s->config.cluster);
+    *out = CS_MOVE(s);
+    return CS_OK;
+}
+
+static struct settings *settings_get(struct attestor *a)
+{
+    pthread_mutex_lock(&a->lock);
+    struct settings *s = a->settings;
+    if (s != NULL)
+        s->refs++;
+    pthread_mutex_unlock(&a->lock);
+    return s;
+}
+
+static void settings_put(struct attestor *a, struct settings *s)
+{
+    pthread_mutex_lock(&a->lock);
+    const bool last = s != NULL && --s->refs == 0;
+    pthread_mutex_unlock(&a->lock);
+    if (last)
+        settings_free(s);
+}
+
+/* --- Life --- */
+
+static cs_code create(const struct plugin_env *env, void **self, struct cs_err *e)
+{
+    struct attestor *a = cs_calloc(1, sizeof *a);
+    *self = NULL;
+    if (a == NULL)
+        return cs_nomem(e);
+    a->env = env;
+    (void)pthread_mutex_init(&a->lock, NULL); /* cannot fail without attributes on Linux */
+    *self = a;
+    return CS_OK;
+}
+
+static void destroy(void *self)
+{
+    struct attestor *a = self;
+    settings_free(a->settings);
+    pthread_mutex_destroy(&a->lock);
+    cs_free(a);
+}
+
+static cs_code find_requester(const struct k8s_csr_requester **out, struct cs_err *e)
+{
+    const struct plugin_builtin *found;
+    CS_TRY(plugin_module_plugin(K8S_CSR_MODULE, "agent", PLUGIN_TYPE_NODEATTESTOR, K8S_CSR_REQUESTER, &found,
+                                e));
+    *out = found->ops;
+    return CS_OK;
+}
+
+static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
+{
+    struct attestor *a = self;
+    const struct k8s_csr_requester *requester;
+    CS_AUTO(settings) s = NULL;
+    CS_TRY(settings_read(data, &s, e));
+    if (s->config.request && find_requester(&requester, e) != CS_OK) /* at the start, and not at midnight */
+        return cs_wrap(e, "certificate_request");
+    pthread_mutex_lock(&a->lock);
+    struct settings *old = a->settings;
+    a->settings = CS_MOVE(s);
+    pthread_mutex_unlock(&a->lock);
+    settings_put(a, old);
+    return CS_OK;
+}
+
+static cs_code validate(const struct plugin_env *env, struct cs_slice data, struct plugin_notes *notes,
+                        struct cs_err *e)
+{
+    (void)env;
+    CS_AUTO(settings) s = NULL;
+    struct cs_err fault;
+    if (settings_read(data, &s, &fault) == CS_OK)
+        return CS_OK;
+    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+}
+
+/* --- The node's key and certificate --- */
+
+struct identity {
+    struct x509_chain chain;
+    struct crypto_signer *signer;
+};
+
+static void identity_free(struct identity *id)
+{
+    x509_chain_free(&id->chain);
+    crypto_signer_unref(id->signer);
+    *id = (struct identity){0};
+}
+
+static cs_code load_key(const char *path, struct identity *id, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_wipe) struct cs_buf pem = {0};
+    CS_AUTO(crypto_key) key = NULL;
+    if (!cs_buf_reserve(&pem, KEY_USUAL))
+        return cs_nomem(e);
+    CS_TRY(cs_file_read(path, KEY_USUAL - 1, &pem, e));
+    if (crypto_key_parse_pem(cs_buf_slice(&pem), &key, e) != CS_OK)
+        return cs_wrap(e, "%s", path);
+    return crypto_signer_of_key(key, &id->signer, e);
+}
+
+static cs_code load_certs(const char *path, struct identity *id, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf pem = {0};
+    CS_TRY(cs_file_read(path, FILE_MAX, &pem, e));
+    if (x509_chain_parse_pem(cs_buf_slice(&pem), K8S_CSR_CHAIN_MAX, &id->chain, e) != CS_OK)
+        return cs_wrap(e, "%s", path);
+    return CS_OK;
+}
+
+static cs_code load_identity(const char *folder, struct identity *id, struct cs_err *e)
+{
+    CS_CLEANUP(cs_freep) char *key = cs_asprintf("%s/" K8S_CSR_KEY_FILE, folder);
+    CS_CLEANUP(cs_freep) char *cert = cs_asprintf("%s/" K8S_CSR_CERT_FILE, folder);
+    if (key == NULL || cert == NULL)
+        return cs_nomem(e);
+    CS_TRY(load_certs(cert, id, e));
+    CS_TRY(load_key(key, id, e));
+    if (!cs_slice_eq(id->chain.at[0]->spki, crypto_pub_spki(crypto_signer_pub(id->signer))))
+        return cs_fail(e, CS_INVALID, "%s is not the certificate of %s", cert, key);
+    return CS_OK;
+}
+
+/* Past four fifths of its time a certificate is asked for anew, while the old one still serves. */
+static bool is_fresh(const struct attestor *a, const struct identity *id)
+{
+    const struct x509_cert *leaf = id->chain.at[0];
+    const int64_t now = cs_now_s(a->env->clock);
+    return now >= leaf->not_before && now < leaf->not_after - (leaf->not_after - leaf->not_before) / 5;
+}
+
+static bool is_valid(const struct attestor *a, const struct identity *id)
+{
+    const int64_t now = cs_now_s(a->env->clock);
+    return now >= id->chain.at[0]->not_before && now <= id->chain.at[0]->not_after;
+}
+
+static void tell(void *arg, const char *text)
+{
+    const struct attestor *a = arg;
+    cs_log_info(&a->env->log, text);
+}
+
+static cs_code node_name(const struct config_agent_k8s_csr *c, struct cs_buf *out, struct cs_err *e)
+{
+    char host[256] = "";
+    const char *from_env = getenv(c->node_name_env);
+    if (*c->node_name != '\0')
+        cs_buf_add_str(out, c->node_name);
+    else if (from_env != NULL && *from_env != '\0')
+        cs_buf_add_str(out, from_env);
+    else if (gethostname(host, sizeof host - 1) == 0)
+        cs_buf_add_str(out, host);
+    if (!cs_buf_ok(out))
+        return cs_nomem(e);
+    return k8s_csr_node_name_ok(cs_buf_slice(out))
+               ? CS_OK
+               : cs_fail(e, CS_INVALID, "\"%.128s\" is no node's name", cs_buf_cstr(out));
+}
+
+static cs_code obtain(struct attestor *a, const struct config_agent_k8s_csr *c, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf name = {0};
+    const struct k8s_csr_requester *requester;
+    CS_TRY(find_requester(&requester, e));
+    CS_TRY(node_name(c, &name, e));
+    const struct k8s_csr_request r = {
+        .kubeconfig = c->kubeconfig,
+        .ca_file = c->ca_cert_path,
+        .client_cert_file = c->client_cert_path,
+        .client_key_file = c->client_key_path,
+        .node_name = cs_buf_cstr(&name),
+        .id_dir = c->id_dir,
+        .timeout_ns = c->timeout_ns,
+        .stop = a->env->stop,
+        .tell = tell,
+        .arg = a,
+    };
+    return requester->obtain(&r, e);
+}
+
+static cs_code get_identity(struct attestor *a, const struct config_agent_k8s_csr *c, struct identity *id,
+                            struct cs_err *e)
+{
+    struct cs_err fault;
+    cs_code rc = load_identity(c->id_dir, id, e);
+    if (!c->request || (rc == CS_OK && is_fresh(a, id)))
+        return rc;
+    if (obtain(a, c, &fault) == CS_OK) {
+        identity_free(id);
+        return load_identity(c->id_dir, id, e);
+    }
+    if (rc == CS_OK && is_valid(a, id)) {
+        cs_log_warn(&a->env->log,
+                    "Unable to obtain a new certificate; the old one is used as long as it is valid",
+                    KV_ERR(&fault));
+        return CS_OK;
+    }
+    return cs_fail(e, fault.code, "unable to obtain a certificate: %s", fault.text);
+}
+
+/* --- Attesting --- */
+
+static cs_code answer(const struct attestor *a, const struct config_agent_k8s_csr *c,
+                      const struct identity *id, struct cs_slice spki, struct cs_slice challenge,
+                      struct cs_buf *out, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf claim = {0};
+    CS_CLEANUP(cs_buf_free) struct cs_buf signature = {0};
+    uint8_t nonce[K8S_CSR_NONCE_LEN];
+    struct k8s_csr_response r;
+    const enum crypto_sig scheme = crypto_sig_default(crypto_signer_type(id->signer));
+    if (scheme == CRYPTO_SIG_NONE)
+        return cs_fail(e, CS_INVALID, "keys of type %s are not supported",
+                       crypto_key_type_name(crypto_signer_type(id->signer)));
+    CS_TRY(k8s_csr_challenge_read(challenge, nonce, e));
+    CS_TRY(cs_random(r.nonce, sizeof r.nonce, e));
+    k8s_csr_claim_write(&claim, &(struct k8s_csr_claim){
+                                    .trust_domain = a->env->trust_domain,
+                                    .cluster = c->cluster,
+                                    .server_nonce = cs_slice_of(nonce, sizeof nonce),
+                                    .agent_nonce = cs_slice_of(r.nonce, sizeof r.nonce),
+                                    .spki = spki,
+                                    .cert_hash = id->chain.at[0]->sha256,
+                                });
+    if (!cs_buf_ok(&claim))
+        return cs_nomem(e);
+    CS_TRY(crypto_sign(id->signer, scheme, cs_buf_slice(&claim), &signature, e));
+    r.signature = cs_buf_slice(&signature);
+    k8s_csr_response_write(out, &r);
+    return cs_buf_ok(out) ? CS_OK : cs_nomem(e);
+}
+
+static cs_code attest_with(struct attestor *a, const struct config_agent_k8s_csr *c,
+                           const struct nodeattestor_agent_stream *stream, struct cs_err *e)
+{
+    CS_CLEANUP(identity_free) struct identity id = {0};
+    CS_CLEANUP(cs_buf_free) struct cs_buf message = {0};
+    CS_CLEANUP(cs_buf_free) struct cs_buf challenge = {0};
+    bool done = false;
+    if (get_identity(a, c, &id, e) != CS_OK)
+        return cs_wrap(e, NAME);
+    k8s_csr_hello_write(&message, c->cluster, &id.chain);
+    if (!cs_buf_ok(&message))
+        return cs_nomem(e);
+    CS_TRY(stream->exchange(stream->arg, cs_buf_slice(&message), &challenge, &done, e));
+    if (done) /* whoever that was, it did not ask for the key */
+        return cs_fail(e, CS_INTERNAL, NAME ": the server sent no challenge");
+    cs_buf_reset(&message);
+    if (answer(a, c, &id, stream->spki, cs_buf_slice(&challenge), &message, e) != CS_OK)
+        return cs_wrap(e, NAME);
+    CS_TRY(stream->exchange(stream->arg, cs_buf_slice(&message), &challenge, &done, e));
+    return done ? CS_OK : cs_fail(e, CS_INTERNAL, NAME ": server issued unexpected challenge");
+}
+
+static cs_code attest(void *self, const struct nodeattestor_agent_stream *stream, struct cs_err *e)
+{
+    struct attestor *a = self;
+    struct settings *s = settings_get(a);
+    if (s == NULL)
+        return cs_fail(e, CS_PRECONDITION, NAME ": not configured");
+    cs_code rc = attest_with(a, &s->config, stream, e);
+    settings_put(a, s);
+    return rc;
+}
+
+static const struct nodeattestor_agent_ops ops = {.attest = attest};
+
+const struct plugin_builtin plugin_agent_nodeattestor_k8s_csr = {
+    .name = K8S_CSR_NAME,
+    .ops = &ops,
+    .create = create,
+    .destroy = destroy,
+    .configure = configure,
+    .validate = validate,
+};
