@@ -362,6 +362,9 @@ const struct config_plugin_doc config_plugin_docs[] = {
      &config_k8s_psat_section},
     {"server", "NodeAttestor", "nitro_enclave",
      "Enclaves of AWS Nitro prove themselves with an attestation document.", &config_nitro_enclave_section},
+    {"server", "Notifier", "k8sbundle",
+     "Brings the bundle to a ConfigMap, webhook configurations and API services of Kubernetes.",
+     &config_k8sbundle_section},
     {"server", "UpstreamAuthority", "disk",
      "The server's CA is signed by a CA whose files are on disk. Also taken under its name of 2018, "
      "`UpstreamCA`.",

@@ -8,6 +8,7 @@ static const struct {
     const char *program, *type, *name, *module;
 } rows[] = {
     {"server", PLUGIN_TYPE_NODEATTESTOR, "k8s_psat", "kubernetes"},
+    {"server", PLUGIN_TYPE_NOTIFIER, "k8sbundle", "kubernetes"},
 };
 
 const char *plugin_module_name(const char *program, const char *type, const char *name)

@@ -8,5 +8,6 @@
 
 static const struct plugin_module_entry entries[] = {
     {"server", PLUGIN_TYPE_NODEATTESTOR, &plugin_nodeattestor_k8s_psat},
+    {"server", PLUGIN_TYPE_NOTIFIER, &plugin_notifier_k8sbundle},
 };
 PLUGIN_MODULE(entries);

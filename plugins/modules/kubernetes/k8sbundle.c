@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Notifier "k8sbundle" (pkg/server/plugin/notifier/k8sbundle): the X.509 authorities of the bundle, as PEM,
+ * are kept in a ConfigMap, and as caBundle in webhook configurations and API services with a label; also in
+ * those that are made or changed later. Texts are SPIRE's.
+ */
+#include "plugins/modules/kubernetes/k8sbundle.h"
+
+#include "plugin/notifier.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define CONFLICTS 5                           /* tries */
+#define CONFLICT_PAUSE_NS (10 * CS_NS_PER_MS) /* as client-go's */
+#define TARGETS 4                             /* of a cluster: the ConfigMap, and three with labels */
+
+/* Objects of one kind in one cluster. */
+struct target {
+    struct settings *settings;
+    const struct config_k8sbundle_cluster *config;
+    struct kube_client *client; /* of the cluster */
+    const struct k8s_carrier *carrier;
+    char *selector; /* "LABEL=true"; NULL: the ConfigMap */
+    pthread_t watcher;
+    bool watching;
+    bool failing; /* told of; the watcher's alone */
+};
+
+/* Shared by the calls that began under it; the last to let go ends its watchers. */
+struct settings {
+    atomic_uint refs;
+    struct notifier *notifier;
+    struct cs_arena *arena;
+    struct config_k8sbundle config;
+    struct kube_client **clients; /* one for each cluster */
+    struct target *targets;
+    size_t target_count;
+    atomic_bool ending;
+    struct crypto_stop ended;
+    struct k8s_stop stop;
+};
+
+struct notifier {
+    const struct plugin_env *env;
+    pthread_mutex_t lock; /* for the pointers */
+    struct settings *settings;
+    struct spiffe_bundle *bundle; /* the last one we were told of; NULL: none yet */
+};
+
+/* --- The bundle --- */
+
+/* The server's own, as it is now: what we were told may be older than the object that it goes into, when
+ * several servers write there. */
+static cs_code current_bundle(struct notifier *n, struct spiffe_bundle **out, struct cs_err *e)
+{
+    const struct plugin_host *host = n->env->host;
+    struct cs_err why = {.code = CS_PRECONDITION};
+    CS_CLEANUP(plugin_identity_free) struct plugin_identity identity = {0};
+    if (host != NULL && host->identity != NULL && host->identity(host->arg, &identity, &why) == CS_OK) {
+        *out = spiffe_bundle_ref(identity.bundle);
+        return CS_OK;
+    }
+    pthread_mutex_lock(&n->lock);
+    *out = n->bundle != NULL ? spiffe_bundle_ref(n->bundle) : NULL;
+    pthread_mutex_unlock(&n->lock);
+    if (*out != NULL)
+        return CS_OK;
+    return cs_fail(e, CS_PRECONDITION, "%s", why.text[0] != '\0' ? why.text : "no bundle yet");
+}
+
+static void remember_bundle(struct notifier *n, const struct spiffe_bundle *bundle)
+{
+    struct spiffe_bundle *mine = spiffe_bundle_ref(bundle);
+    pthread_mutex_lock(&n->lock);
+    struct spiffe_bundle *old = n->bundle;
+    n->bundle = mine;
+    pthread_mutex_unlock(&n->lock);
+    spiffe_bundle_unref(old);
+}
+
+/* --- One object --- */
+
+static cs_code object_path(const struct target *t, const char *name, struct cs_buf *out, struct cs_err *e)
+{
+    if (t->selector == NULL)
+        return kube_path(out, e, "/api/v1/namespaces/%s/configmaps/%s", t->config->namespace, name);
+    cs_buf_add_str(out, t->carrier->collection);
+    return kube_path(out, e, "/%s", name);
+}
+
+/* Read, change, write. *changed: it was not up to date. */
+static cs_code update_once(struct target *t, const char *path, bool *changed, struct cs_err *e)
+{
+    struct settings *s = t->settings;
+    CS_CLEANUP(kube_json_drop) json_t *object = NULL;
+    CS_CLEANUP(kube_json_drop) json_t *patch = NULL;
+    CS_CLEANUP(cs_buf_free) struct cs_buf pem = {0};
+    CS_AUTO(spiffe_bundle) bundle = NULL;
+    if (kube_get(t->client, path, &s->stop.stop, &object, e) != CS_OK)
+        return cs_wrap(e, "unable to get object");
+    CS_TRY(current_bundle(s->notifier, &bundle, e)); /* after the object: see there */
+    spiffe_bundle_write_pem(&pem, bundle);
+    if (!cs_buf_ok(&pem))
+        return cs_nomem(e);
+    CS_TRY(t->carrier->patch(object, t->config->config_map_key, cs_buf_slice(&pem), &patch, e));
+    *changed = patch != NULL;
+    if (patch == NULL)
+        return CS_OK;
+    const struct kube_call q = {.method = "PATCH",
+                                .path = path,
+                                .body = patch,
+                                .content_type = KUBE_STRATEGIC_PATCH,
+                                .stop = &s->stop.stop,
+                                .repeatable = true}; /* it names the version: a second one is a conflict */
+    return kube_call(t->client, &q, NULL, e);
+}
+
+static cs_code update(struct target *t, const char *name, bool *changed, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf path = {0};
+    CS_TRY(object_path(t, name, &path, e));
+    for (int n = 1;; n++) {
+        cs_code rc = update_once(t, cs_buf_cstr(&path), changed, e);
+        if (rc != CS_ABORTED || n == CONFLICTS)
+            return rc;
+        if (!kube_pause(CONFLICT_PAUSE_NS, &t->settings->stop.stop))
+            return cs_fail(e, CS_CANCELLED, "stopped");
+    }
+}
+
+/* --- All objects --- */
+
+struct round {
+    struct target *target;
+    struct cs_buf faults; /* "ns/name: text, " */
+};
+
+static void add_fault(struct round *r, const char *where, const struct cs_err *why)
+{
+    cs_buf_printf(&r->faults, "%s: %s, ", where, why->text);
+}
+
+static cs_code update_listed(void *arg, enum kube_event type, const json_t *object, bool *done,
+                             struct cs_err *e)
+{
+    struct round *r = arg;
+    struct cs_err why = {0};
+    bool changed;
+    (void)type, (void)done, (void)e;
+    if (update(r->target, kube_name(object), &changed, &why) != CS_OK)
+        add_fault(r, kube_name(object), &why);
+    return CS_OK; /* the others are done all the same */
+}
+
+static void update_labelled(struct target *t, struct round *r)
+{
+    struct cs_err why = {0};
+    const struct kube_watch w = {.path = t->carrier->collection,
+                                 .label_selector = t->selector,
+                                 .stop = &t->settings->stop.stop,
+                                 .event = update_listed,
+                                 .arg = r};
+    r->target = t;
+    if (kube_list(t->client, &w, &why) != CS_OK)
+        add_fault(r, "unable to get list", &why);
+}
+
+static void update_config_map(struct target *t, struct round *r)
+{
+    struct cs_err why = {0};
+    bool changed;
+    CS_CLEANUP(cs_freep) char *where = cs_asprintf("%s/%s", t->config->namespace, t->config->config_map);
+    if (update(t, t->config->config_map, &changed, &why) != CS_OK)
+        add_fault(r, where != NULL ? where : t->config->config_map, &why);
+}
+
+static cs_code update_all(struct settings *s, struct cs_err *e)
+{
+    struct round r = {0};
+    for (size_t i = 0; i < s->target_count; i++) {
+        if (s->targets[i].selector == NULL)
+            update_config_map(&s->targets[i], &r);
+        else
+            update_labelled(&s->targets[i], &r);
+    }
+    CS_CLEANUP(cs_buf_free) struct cs_buf faults = r.faults;
+    if (faults.len == 0 && cs_buf_ok(&faults))
+        return CS_OK;
+    if (s->stop.stop.asked(s->stop.stop.arg))
+        return cs_fail(e, CS_CANCELLED, "stopped");
+    if (faults.len > 2)
+        faults.len -= 2;
+    return cs_fail(e, CS_INTERNAL, "unable to update: %s", cs_buf_cstr(&faults));
+}
+
+/* --- Watchers: what is made or changed later --- */
+
+static cs_code on_event(void *arg, enum kube_event type, const json_t *object, bool *done, struct cs_err *e)
+{
+    struct target *t = arg;
+    const struct cs_log *log = &t->settings->notifier->env->log;
+    struct cs_err why = {0};
+    bool changed = false;
+    (void)done, (void)e;
+    if (type == KUBE_DELETED)
+        return CS_OK;
+    switch (update(t, kube_name(object), &changed, &why)) {
+    case CS_OK:
+        if (changed)
+            cs_log_debug(log, "Set bundle for object", KV("name", kube_name(object)));
+        break;
+    case CS_PRECONDITION: /* the server has no identity yet: it will tell us of its bundle */
+    case CS_CANCELLED:
+        break;
+    default:
+        cs_log_error(log, "Unable to set bundle for object", KV("name", kube_name(object)), KV_ERR(&why));
+    }
+    return CS_OK;
+}
+
+/* Once, until it works again. */
+static void on_listed(void *arg, const struct cs_err *fault)
+{
+    struct target *t = arg;
+    const struct cs_log *log = &t->settings->notifier->env->log;
+    if (fault != NULL && !t->failing)
+        cs_log_warn(log, "Unable to watch objects; trying again", KV("kind", t->carrier->name),
+                    KV_ERR(fault));
+    else if (fault == NULL && t->failing)
+        cs_log_info(log, "Watching objects again", KV("kind", t->carrier->name));
+    t->failing = fault != NULL;
+}
+
+static void *watch_main(void *arg)
+{
+    struct target *t = arg;
+    struct cs_err why = {0};
+    const struct kube_watch w = {.path = t->carrier->collection,
+                                 .label_selector = t->selector,
+                                 .stop = &t->settings->stop.stop,
+                                 .keep_trying = true,
+                                 .event = on_event,
+                                 .listed = on_listed,
+                                 .arg = t};
+    (void)pthread_setname_np(pthread_self(), "k8s-watch");
+    cs_code rc = kube_watch(t->client, &w, &why);
+    if (rc != CS_CANCELLED)
+        cs_log_error(&t->settings->notifier->env->log, "Watching objects ended", KV("kind", t->carrier->name),
+                     KV_ERR(&why));
+    return NULL;
+}
+
+/* --- Settings --- */
+
+static bool is_ending(void *arg)
+{
+    return atomic_load(&((struct settings *)arg)->ending);
+}
+
+static void settings_unref(struct settings *s)
+{
+    if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    atomic_store(&s->ending, true);
+    for (size_t i = 0; i < s->target_count; i++)
+        if (s->targets[i].watching)
+            (void)pthread_join(s->targets[i].watcher, NULL);
+    for (size_t i = 0; s->clients != NULL && i < s->config.count; i++)
+        kube_client_free(s->clients[i]);
+    cs_arena_free(s->arena);
+    cs_free(s);
+}
+
+static inline void settings_drop(struct settings **s)
+{
+    settings_unref(*s);
+    *s = NULL;
+}
+
+static cs_code add_target(struct settings *s, size_t cluster, const struct k8s_carrier *carrier,
+                          const char *label, struct cs_err *e)
+{
+    struct target *t = &s->targets[s->target_count];
+    *t = (struct target){.settings = s,
+                         .config = &s->config.clusters[cluster],
+                         .client = s->clients[cluster],
+                         .carrier = carrier};
+    if (label != NULL && (t->selector = cs_arena_printf(s->arena, "%s=true", label)) == NULL)
+        return cs_nomem(e);
+    s->target_count++;
+    return CS_OK;
+}
+
+static cs_code add_cluster(struct settings *s, size_t i, struct cs_err *e)
+{
+    const struct config_k8sbundle_cluster *c = &s->config.clusters[i];
+    const struct kube_options o = {.kubeconfig = c->kube_config_file_path};
+    struct cs_err why = {0};
+    if (kube_client_new(&o, &s->clients[i], &why) != CS_OK)
+        return cs_fail(e, CS_INTERNAL, "unable to create new kubeClients: %s", why.text);
+    CS_TRY(add_target(s, i, &k8s_config_map, NULL, e));
+    if (c->webhook_label[0] != '\0') {
+        CS_TRY(add_target(s, i, &k8s_mutating_webhook, c->webhook_label, e));
+        CS_TRY(add_target(s, i, &k8s_validating_webhook, c->webhook_label, e));
+    }
+    return c->api_service_label[0] != '\0' ? add_target(s, i, &k8s_api_service, c->api_service_label, e)
+                                           : CS_OK;
+}
+
+static cs_code settings_make(struct notifier *n, struct cs_slice data, struct settings **out,
+                             struct cs_err *e)
+{
+    CS_AUTO(settings) s = cs_calloc(1, sizeof *s);
+    if (s == NULL)
+        return cs_nomem(e);
+    atomic_init(&s->refs, 1);
+    s->notifier = n;
+    s->ended = (struct crypto_stop){.asked = is_ending, .arg = s};
+    k8s_stop_init(&s->stop, &s->ended, n->env->stop);
+    s->arena = cs_arena_new(0, 0);
+    if (s->arena == NULL)
+        return cs_nomem(e);
+    CS_TRY(config_read_k8sbundle(data, s->arena, &s->config, e));
+    s->clients = cs_arena_zalloc(s->arena, s->config.count * sizeof(struct kube_client *));
+    s->targets = cs_arena_zalloc(s->arena, s->config.count * TARGETS * sizeof *s->targets);
+    if (s->clients == NULL || s->targets == NULL)
+        return cs_nomem(e);
+    for (size_t i = 0; i < s->config.count; i++)
+        CS_TRY(add_cluster(s, i, e));
+    for (size_t i = 0; i < s->target_count; i++) {
+        struct target *t = &s->targets[i];
+        if (t->selector == NULL)
+            continue;
+        if (pthread_create(&t->watcher, NULL, watch_main, t) != 0)
+            return cs_fail(e, CS_INTERNAL, "unable to start informers: no thread");
+        t->watching = true;
+    }
+    *out = CS_MOVE(s);
+    return CS_OK;
+}
+
+/* --- Life --- */
+
+static cs_code create(const struct plugin_env *env, void **self, struct cs_err *e)
+{
+    struct notifier *n = cs_calloc(1, sizeof *n);
+    *self = n;
+    if (n == NULL)
+        return cs_nomem(e);
+    n->env = env;
+    (void)pthread_mutex_init(&n->lock, NULL); /* cannot fail without attributes on Linux */
+    return CS_OK;
+}
+
+static void destroy(void *self)
+{
+    struct notifier *n = self;
+    settings_unref(n->settings);
+    spiffe_bundle_unref(n->bundle);
+    pthread_mutex_destroy(&n->lock);
+    cs_free(n);
+}
+
+static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
+{
+    struct notifier *n = self;
+    CS_AUTO(settings) s = NULL;
+    CS_TRY(settings_make(n, data, &s, e));
+    pthread_mutex_lock(&n->lock);
+    struct settings *old = n->settings;
+    n->settings = CS_MOVE(s);
+    pthread_mutex_unlock(&n->lock);
+    settings_unref(old);
+    return CS_OK;
+}
+
+static cs_code validate(const struct plugin_env *env, struct cs_slice data, struct plugin_notes *notes,
+                        struct cs_err *e)
+{
+    struct config_k8sbundle config;
+    struct cs_err fault;
+    (void)env;
+    CS_AUTO(cs_arena) arena = cs_arena_new(0, 0);
+    if (arena == NULL)
+        return cs_nomem(e);
+    if (config_read_k8sbundle(data, arena, &config, &fault) == CS_OK)
+        return CS_OK;
+    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+}
+
+/* --- Notifications --- */
+
+static cs_code bundle_changed(void *self, const struct spiffe_bundle *bundle, struct cs_err *e)
+{
+    struct notifier *n = self;
+    remember_bundle(n, bundle);
+    pthread_mutex_lock(&n->lock);
+    CS_AUTO(settings) s = n->settings;
+    if (s != NULL)
+        atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&n->lock);
+    if (s == NULL)
+        return cs_fail(e, CS_PRECONDITION, "not configured");
+    return update_all(s, e);
+}
+
+static const struct notifier_ops ops = {.bundle_updated = bundle_changed, .bundle_loaded = bundle_changed};
+
+const struct plugin_builtin plugin_notifier_k8sbundle = {
+    .name = "k8sbundle",
+    .ops = &ops,
+    .create = create,
+    .destroy = destroy,
+    .configure = configure,
+    .validate = validate,
+};

@@ -1,0 +1,175 @@
+"""Bundles brought to Kubernetes by our server: Notifier k8sbundle, with a stand-in for the API server."""
+
+import base64
+
+import pytest
+
+import kubeapi
+from spire import run, wait_for
+
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+AGGREGATION = "/apis/apiregistration.k8s.io/v1"
+LABELLED = {f"{verb} {resource}" for verb in ("get", "list", "watch", "patch")
+            for resource in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations", "apiservices")}
+
+
+@pytest.fixture
+def api(tmp_path):
+    a = kubeapi.KubeApi(tmp_path / "k8s")
+    a.allowed = {"get configmaps", "patch configmaps"}
+    yield a
+    a.close()
+
+
+def notifier(api, options=""):
+    return f'''
+    Notifier "k8sbundle" {{
+        plugin_data {{
+            kube_config_file_path = "{api.kubeconfig()}"
+            {options}
+        }}
+    }}'''
+
+
+def started(server):
+    """Healthy, and the bundle was brought to where it belongs, which a server does not wait for."""
+    server.start()
+    server.await_log('msg="Notifier handled event" event="bundle loaded" notifier=k8sbundle')
+    return server
+
+
+def webhook(api, resource, name, labelled=True, hooks=("a.example.org", "b.example.org"), bundle=""):
+    labels = {"spiffe.io/webhook": "true" if labelled else "false"}
+    return api.put(ADMISSION, resource, name, labels=labels, webhooks=[
+        {"name": h, "admissionReviewVersions": ["v1"], "sideEffects": "None",
+         "clientConfig": {"service": {"name": "s", "namespace": "n"}, **({"caBundle": bundle} if bundle else {})}}
+        for h in hooks])
+
+
+def bundles(api, resource, name):
+    return [base64.b64decode(w["clientConfig"].get("caBundle", "")).decode()
+            for w in api.get(ADMISSION, resource, name)["webhooks"]]
+
+
+def test_the_config_map_has_the_bundle(world, api):
+    api.config_map("spire", "spire-bundle", other="stays")
+    server = started(world.server(plugins=notifier(api)))
+    bundle = server.bundle_pem()
+    assert api.data_of("spire", "spire-bundle") == {"bundle.crt": bundle, "other": "stays"}
+    # it is there already: nothing is written again
+    assert len(api.seen("PATCH", "configmaps")) == 1
+    server.stop()
+    server.log_path.unlink()
+    started(server)
+    assert len(api.seen("PATCH", "configmaps")) == 1 and len(api.seen("GET", "configmaps")) >= 2
+    assert {u for m, p, u in api.requests} == {"admin"}
+
+
+def test_an_absent_config_map_stops_the_start(world, api):
+    server = world.server(plugins=notifier(api)).spawn()
+    wait_for("the end", lambda: not server.alive())
+    assert ('notifier(k8sbundle): unable to update: spire/spire-bundle: unable to get object: configmaps '
+            '\\"spire-bundle\\" not found') in server.log()
+
+
+def test_other_names_and_other_clusters(world, api, tmp_path):
+    far = kubeapi.KubeApi(tmp_path / "far")
+    try:
+        api.config_map("infra", "agents")
+        far.config_map("spire", "spire-bundle")
+        server = started(world.server(plugins=notifier(api, f'''
+            namespace = "infra"
+            config_map = "agents"
+            config_map_key = "bootstrap.crt"
+            clusters = [ {{ kube_config_file_path = "{far.kubeconfig(cert=far.ca.issue("server"))}" }} ]''')))
+        assert api.data_of("infra", "agents") == {"bootstrap.crt": server.bundle_pem()}
+        assert far.data_of("spire", "spire-bundle") == {"bundle.crt": server.bundle_pem()}
+    finally:
+        far.close()
+
+
+def test_a_conflict_is_settled(world, api):
+    """Another server writes between our reading and our writing."""
+    api.config_map("spire", "spire-bundle")
+    left = [2]
+
+    def interfere(h, method, path):
+        if method == "PATCH" and left[0] > 0:
+            left[0] -= 1
+            api.config_map("spire", "spire-bundle", **{"bundle.crt": "of another server"})
+        return False
+
+    api.trouble.append(interfere)
+    server = started(world.server(plugins=notifier(api)))
+    assert left == [0]
+    assert api.data_of("spire", "spire-bundle") == {"bundle.crt": server.bundle_pem()}
+
+
+def test_webhooks_and_api_services(world, api):
+    api.allowed |= LABELLED
+    api.config_map("spire", "spire-bundle")
+    webhook(api, "mutatingwebhookconfigurations", "m")
+    webhook(api, "validatingwebhookconfigurations", "v")
+    webhook(api, "validatingwebhookconfigurations", "not-ours", labelled=False)
+    api.put(AGGREGATION, "apiservices", "v1.x", labels={"spiffe.io/api": "true"},
+            spec={"group": "x", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 15})
+    server = started(world.server(plugins=notifier(api, '''
+            webhook_label = "spiffe.io/webhook"
+            api_service_label = "spiffe.io/api"''')))
+    bundle = server.bundle_pem()
+    assert bundles(api, "mutatingwebhookconfigurations", "m") == [bundle, bundle]
+    assert bundles(api, "validatingwebhookconfigurations", "v") == [bundle, bundle]
+    assert bundles(api, "validatingwebhookconfigurations", "not-ours") == ["", ""]
+    spec = api.get(AGGREGATION, "apiservices", "v1.x")["spec"]
+    assert base64.b64decode(spec["caBundle"]).decode() == bundle and spec["versionPriority"] == 15
+    kept = api.get(ADMISSION, "mutatingwebhookconfigurations", "m")["webhooks"][0]
+    assert kept["clientConfig"]["service"] == {"name": "s", "namespace": "n"} and kept["sideEffects"] == "None"
+
+    # made, and changed, while the server runs
+    wait_for("the watches", lambda: len(api.watchers) == 3)
+    webhook(api, "mutatingwebhookconfigurations", "late")
+    wait_for("the bundle in what is new", lambda: bundles(api, "mutatingwebhookconfigurations", "late") == [bundle] * 2)
+    webhook(api, "validatingwebhookconfigurations", "v", bundle=base64.b64encode(b"wrong").decode())
+    wait_for("the bundle again", lambda: bundles(api, "validatingwebhookconfigurations", "v") == [bundle] * 2)
+
+    # watches that break off go on
+    api.drop_watches()
+    webhook(api, "mutatingwebhookconfigurations", "later", hooks=("c.example.org",))
+    wait_for("the bundle after the break", lambda: bundles(api, "mutatingwebhookconfigurations", "later") == [bundle])
+    assert "Set bundle for object" in server.log()
+
+
+def test_what_may_not_be_watched_is_told_once(world, api):
+    api.config_map("spire", "spire-bundle")
+    server = world.server(plugins=notifier(api, 'webhook_label = "spiffe.io/webhook"')).spawn()
+    wait_for("the end", lambda: not server.alive())
+    log = server.log()
+    assert 'unable to get list: mutatingwebhookconfigurations is forbidden: User \\"admin\\" cannot list resource' in log
+    assert log.count("Unable to watch objects; trying again") <= 2
+
+
+def test_a_server_that_cannot_be_reached_stops_the_start(world, api):
+    config = api.kubeconfig()
+    api.close()
+    server = world.server(plugins=f'Notifier "k8sbundle" {{ plugin_data {{ kube_config_file_path = "{config}" }} }}').spawn()
+    wait_for("the end", lambda: not server.alive(), limit=60)
+    assert "notifier(k8sbundle): unable to update: spire/spire-bundle: unable to get object: GET " in server.log()
+
+
+@pytest.mark.parametrize("options, text", [
+    ('clusters = [ { namespace = "x" } ]', "cluster configuration is missing kube_config_file_path"),
+    ('namespace = { a = "b" }', "plugin configuration is malformed"),
+])
+def test_validate(world, api, options, text):
+    server = world.server(plugins=notifier(api, options))
+    done = run([server.bin / "spire-server", "validate", "-config", server.conf_path], check=False)
+    assert done.returncode == 1 and text in done.stdout + done.stderr
+
+
+def test_a_kubeconfig_must_be_there(world, api):
+    server = world.server(plugins='Notifier "k8sbundle" { plugin_data { kube_config_file_path = "/nonexistent" } }').spawn()
+    wait_for("the end", lambda: not server.alive())
+    assert "unable to create new kubeClients: open /nonexistent: no such file or directory" in server.log()
+    other = world.server("in-cluster", plugins='Notifier "k8sbundle" { plugin_data {} }').spawn()
+    wait_for("the end", lambda: not other.alive())
+    assert "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT" in other.log()
