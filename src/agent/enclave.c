@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/enclave.h"
 
-#include "agent/svidfiles.h"
+#include "base/fileset.h"
 #include "base/logfields.h"
 #include "base/text.h"
 #include "crypto/pem.h"
@@ -56,16 +56,15 @@ static cs_code put_bundle(const struct spiffe_bundle *b, struct cs_buf *out, str
     return cs_buf_ok(out) ? CS_OK : cs_nomem(e);
 }
 
-static struct agent_svid_files files_of(const struct agent_config_enclave *c)
+#define FILES 3
+
+static struct cs_fileset files_of(const struct agent_config_enclave *c, struct cs_fileset_file files[FILES])
 {
-    return (struct agent_svid_files){
-        .dir = c->svid_dir,
-        .at = {{.name = c->svid_file_name},
-               {.name = c->svid_key_file_name},
-               {.name = c->svid_bundle_file_name}},
-        .uid = c->uid,
-        .gid = c->gid,
-    };
+    files[0] = (struct cs_fileset_file){.name = c->svid_file_name, .mode = 0600};
+    files[1] = (struct cs_fileset_file){.name = c->svid_key_file_name, .mode = 0600};
+    files[2] = (struct cs_fileset_file){.name = c->svid_bundle_file_name, .mode = 0600};
+    return (struct cs_fileset){
+        .dir = c->svid_dir, .files = files, .count = FILES, .uid = c->uid, .gid = c->gid};
 }
 
 /* --- Writing --- */
@@ -82,10 +81,11 @@ static void remember(struct agent_enclave *n, const struct agent_svid *svid,
 
 static cs_code drop_files(struct agent_enclave *n, struct cs_err *e)
 {
-    const struct agent_svid_files f = files_of(&n->agent->cfg->enclave);
+    struct cs_fileset_file files[FILES];
+    const struct cs_fileset f = files_of(&n->agent->cfg->enclave, files);
     if (n->clean)
         return CS_OK;
-    CS_TRY(agent_svid_files_remove(&f, e));
+    CS_TRY(cs_fileset_remove(&f, e));
     remember(n, NULL, NULL);
     cs_log_warn(&n->log, "There is no identity for the X509-SVID files; there are none now",
                 KV("dir", f.dir));
@@ -98,17 +98,18 @@ static cs_code write_files(struct agent_enclave *n, const struct agent_identity 
     CS_CLEANUP(cs_buf_free) struct cs_buf chain = {0};
     CS_CLEANUP(cs_buf_wipe) struct cs_buf key = {0};
     CS_CLEANUP(cs_buf_free) struct cs_buf roots = {0};
-    struct agent_svid_files f = files_of(&n->agent->cfg->enclave);
+    struct cs_fileset_file files[FILES];
+    const struct cs_fileset f = files_of(&n->agent->cfg->enclave, files);
     if (n->written_svid == id->svid && n->written_bundle != NULL &&
         spiffe_bundle_equal(n->written_bundle, bundle))
         return CS_OK;
     CS_TRY(put_chain(id->svid, &chain, e));
     CS_TRY(put_key(id->svid, &key, e));
     CS_TRY(put_bundle(bundle, &roots, e));
-    f.at[0].data = cs_buf_slice(&chain);
-    f.at[1].data = cs_buf_slice(&key);
-    f.at[2].data = cs_buf_slice(&roots);
-    CS_TRY(agent_svid_files_write(&f, e));
+    files[0].data = cs_buf_slice(&chain);
+    files[1].data = cs_buf_slice(&key);
+    files[2].data = cs_buf_slice(&roots);
+    CS_TRY(cs_fileset_write(&f, e));
     remember(n, id->svid, bundle);
     CS_CLEANUP(cs_buf_free) struct cs_buf expires = {0};
     cs_time_rfc3339(&expires, id->svid->not_after);

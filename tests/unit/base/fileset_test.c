@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The files of an X509-SVID: complete, private, replaced together under readers, gone when they are to go.
+ * Files that belong together: complete, private, replaced together under readers, gone when they are to go.
  */
-#include "agent/svidfiles.h"
+#include "base/fileset.h"
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #define ROUNDS 300
+#define FILES 3
 
 struct place {
     char top[32], dir[64];
@@ -48,20 +49,20 @@ static int place_down(void **state)
 }
 
 /* The same text in all three, so that a pair that does not fit shows. */
-static struct agent_svid_files files(const struct place *p, const char *text)
+static struct cs_fileset files(const struct place *p, const char *text)
 {
-    struct agent_svid_files f = {.dir = p->dir, .uid = -1, .gid = -1};
+    static struct cs_fileset_file at[FILES];
     static const char *const names[] = {"svid.pem", "svid_key.pem", "svid_bundle.pem"};
-    for (size_t i = 0; i < AGENT_SVID_FILES; i++)
-        f.at[i] = (struct agent_svid_file){.name = names[i], .data = cs_slice_str(text)};
-    return f;
+    for (size_t i = 0; i < FILES; i++)
+        at[i] = (struct cs_fileset_file){.name = names[i], .data = cs_slice_str(text), .mode = 0600};
+    return (struct cs_fileset){.dir = p->dir, .files = at, .count = FILES, .uid = -1, .gid = -1};
 }
 
 static void write_text(const struct place *p, const char *text)
 {
-    const struct agent_svid_files f = files(p, text);
+    const struct cs_fileset f = files(p, text);
     struct cs_err e;
-    if (agent_svid_files_write(&f, &e) != CS_OK)
+    if (cs_fileset_write(&f, &e) != CS_OK)
         fail_msg("%s", e.text);
 }
 
@@ -160,13 +161,13 @@ static void removes_all(void **state)
 {
     const struct place *p = *state;
     struct cs_err e;
-    const struct agent_svid_files f = files(p, "");
-    assert_int_equal(agent_svid_files_remove(&f, &e), CS_OK); /* not even a folder */
+    const struct cs_fileset f = files(p, "");
+    assert_int_equal(cs_fileset_remove(&f, &e), CS_OK); /* not even a folder */
     write_text(p, "one");
     write_text(p, "two");
-    assert_int_equal(agent_svid_files_remove(&f, &e), CS_OK);
+    assert_int_equal(cs_fileset_remove(&f, &e), CS_OK);
     assert_int_equal(count_files(p->dir), 0);
-    assert_int_equal(agent_svid_files_remove(&f, &e), CS_OK);
+    assert_int_equal(cs_fileset_remove(&f, &e), CS_OK);
     write_text(p, "three");
     assert_content(p, "svid.pem", "three");
 }
@@ -176,15 +177,18 @@ static void failure_leaves_what_was(void **state)
     const struct place *p = *state;
     struct cs_err e;
     write_text(p, "good");
-    struct agent_svid_files f = files(p, "bad");
-    f.at[2].name = "no/such"; /* cannot be made */
-    assert_int_equal(agent_svid_files_write(&f, &e), CS_INTERNAL);
+    struct cs_fileset f = files(p, "bad");
+    struct cs_fileset_file bad[FILES];
+    memcpy(bad, f.files, sizeof bad);
+    bad[2].name = "no/such"; /* cannot be made */
+    f.files = bad;
+    assert_int_equal(cs_fileset_write(&f, &e), CS_INTERNAL);
     assert_non_null(strstr(e.text, "no/such"));
     assert_content(p, "svid.pem", "good");
     assert_int_equal(count_files(p->dir), 5);
     f = files(p, "bad");
     f.dir = "/proc/self/nowhere";
-    assert_int_not_equal(agent_svid_files_write(&f, &e), CS_OK);
+    assert_int_not_equal(cs_fileset_write(&f, &e), CS_OK);
 }
 
 static void gives_them_to_the_workload(void **state)
@@ -193,11 +197,11 @@ static void gives_them_to_the_workload(void **state)
     struct cs_err e;
     struct stat st;
     char path[160];
-    struct agent_svid_files f = files(p, "one");
+    struct cs_fileset f = files(p, "one");
     /* who may not give files away keeps its own group, which anybody may choose */
     f.uid = geteuid() == 0 ? 1000 : -1;
     f.gid = geteuid() == 0 ? 1001 : (int64_t)getegid();
-    assert_int_equal(agent_svid_files_write(&f, &e), CS_OK);
+    assert_int_equal(cs_fileset_write(&f, &e), CS_OK);
     (void)snprintf(path, sizeof path, "%s/svid_key.pem", p->dir);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_uid, geteuid() == 0 ? 1000 : geteuid());
@@ -210,15 +214,111 @@ static void survives_without_memory(void **state)
     struct cs_err e;
     write_text(p, "before");
     for (size_t i = 1;; i++) {
-        const struct agent_svid_files f = files(p, "after");
+        const struct cs_fileset f = files(p, "after");
         (void)cs_mem_fail_at(i, true);
-        cs_code rc = agent_svid_files_write(&f, &e);
+        cs_code rc = cs_fileset_write(&f, &e);
         (void)cs_mem_fail_at(0, false);
         if (rc == CS_OK)
             break;
         assert_true(i < 50);
     }
     assert_content(p, "svid.pem", "after");
+}
+
+/* --- Inside of a base --- */
+
+static struct cs_fileset inside(const struct place *p, const char *dir, const char *text)
+{
+    struct cs_fileset f = files(p, text);
+    f.base = p->top;
+    f.dir = dir;
+    return f;
+}
+
+static void stays_inside_of_its_base(void **state)
+{
+    static const char *const bad[] = {"..", "a/../..", "./a", "a//b", "/a", "a/", "."};
+    const struct place *p = *state;
+    struct cs_err e;
+    char path[160];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const struct cs_fileset f = inside(p, bad[i], "x");
+        assert_int_equal(cs_fileset_write(&f, &e), CS_INVALID);
+        assert_false(cs_fileset_present(&f));
+    }
+    (void)snprintf(path, sizeof path, "%s/out", p->top);
+    assert_int_equal(symlink("/tmp", path), 0);
+    struct cs_fileset f = inside(p, "out/run", "x");
+    assert_int_equal(cs_fileset_write(&f, &e), CS_PRECONDITION);
+    assert_non_null(strstr(e.text, "is a link or no folder"));
+    assert_int_equal(cs_fileset_remove(&f, &e), CS_PRECONDITION);
+    f = inside(p, "run/spiffe", "one");
+    assert_false(cs_fileset_present(&f));
+    assert_int_equal(cs_fileset_write(&f, &e), CS_OK);
+    assert_true(cs_fileset_present(&f));
+    assert_content(p, "svid_key.pem", "one");
+    assert_int_equal(cs_fileset_remove(&f, &e), CS_OK);
+    assert_int_equal(count_files(p->dir), 0);
+    assert_false(cs_fileset_present(&f));
+    f = inside(p, "", "base itself");
+    assert_int_equal(cs_fileset_write(&f, &e), CS_OK);
+    assert_content(p, "../../svid.pem", "base itself");
+    f.base = "/nonexistent";
+    assert_int_equal(cs_fileset_write(&f, &e), CS_PRECONDITION);
+}
+
+static void leaves_files_of_others_alone(void **state)
+{
+    const struct place *p = *state;
+    struct cs_err e;
+    char path[160];
+    const struct cs_fileset f = inside(p, "run/spiffe", "mine");
+    assert_int_equal(cs_mkdir_all(p->dir, 0755, &e), CS_OK);
+    (void)snprintf(path, sizeof path, "%s/svid_key.pem", p->dir);
+    assert_int_equal(cs_file_write_atomic(path, cs_slice_str("theirs"), 0644, &e), CS_OK);
+    assert_int_equal(cs_fileset_write(&f, &e), CS_PRECONDITION);
+    assert_non_null(strstr(e.text, "run/spiffe/svid_key.pem is there and of somebody else"));
+    assert_int_equal(cs_fileset_remove(&f, &e), CS_OK);
+    assert_content(p, "svid_key.pem", "theirs");
+    assert_int_equal(count_files(p->dir), 1);
+    /* the volumes of Kubernetes have such a link, too */
+    assert_int_equal(unlink(path), 0);
+    (void)snprintf(path, sizeof path, "%s/..data", p->dir);
+    assert_int_equal(symlink("..2026_11_22", path), 0);
+    assert_int_equal(cs_fileset_write(&f, &e), CS_PRECONDITION);
+    assert_int_equal(cs_fileset_remove(&f, &e), CS_OK);
+    assert_int_equal(count_files(p->dir), 1);
+}
+
+static void drops_names_of_before(void **state)
+{
+    const struct place *p = *state;
+    struct cs_err e;
+    struct cs_fileset f = inside(p, "run/spiffe", "one");
+    struct cs_fileset_file one = {.name = "all.pem", .data = cs_slice_str("two"), .mode = 0640};
+    char path[160];
+    assert_int_equal(cs_fileset_write(&f, &e), CS_OK);
+    (void)snprintf(path, sizeof path, "%s/mine", p->dir);
+    assert_int_equal(symlink("..data/svid.pem", path), 0); /* a link of the user's own */
+    f.files = &one;
+    f.count = 1;
+    assert_int_equal(cs_fileset_write(&f, &e), CS_OK);
+    assert_content(p, "all.pem", "two");
+    assert_int_equal(count_files(p->dir), 5); /* all.pem, mine, ..data, two generations */
+}
+
+static void has_the_modes_asked_for(void **state)
+{
+    const struct place *p = *state;
+    struct cs_err e;
+    const struct cs_fileset_file two[] = {{"cert", cs_slice_str("c"), 0644},
+                                          {"key", cs_slice_str("k"), 0440}};
+    const struct cs_fileset f = {.dir = p->dir, .files = two, .count = 2, .uid = -1, .gid = -1};
+    mode_t old = umask(0077);
+    assert_int_equal(cs_fileset_write(&f, &e), CS_OK);
+    (void)umask(old);
+    assert_int_equal(mode_of(p, "cert"), 0644);
+    assert_int_equal(mode_of(p, "key"), 0440);
 }
 
 /* --- Under readers --- */
@@ -305,6 +405,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, place_up, place_down)
     const struct CMUnitTest tests[] = {
+        TEST(stays_inside_of_its_base),   TEST(leaves_files_of_others_alone),
+        TEST(drops_names_of_before),      TEST(has_the_modes_asked_for),
         TEST(writes_three_private_files), TEST(keeps_the_generation_before_and_no_other),
         TEST(takes_over_what_is_there),   TEST(removes_all),
         TEST(failure_leaves_what_was),    TEST(gives_them_to_the_workload),
