@@ -35,4 +35,28 @@ struct svidstore_ops {
                                  struct cs_err *e);
 };
 
+/* --- What stores share --- */
+
+/* KEY:VALUE in each? CS_INVALID `metadata does not contain a colon: "x"` (pkg/agent/plugin/svidstore of
+ * SPIRE). */
+CS_CHECKED cs_code plugin_svid_metadata_check(const char *const *metadata, size_t count, struct cs_err *e);
+/* VALUE of KEY, of the last one with it; NULL: none. */
+const char *plugin_svid_metadata(const char *const *metadata, size_t count, const char *key);
+
+/* Append PEM: the certificates, leaf first; the key, whose buffer the caller wipes and which is to be empty
+ * before; the roots. */
+CS_CHECKED cs_code plugin_svid_chain_pem(const struct svidstore_svid *svid, struct cs_buf *out,
+                                         struct cs_err *e);
+CS_CHECKED cs_code plugin_svid_key_pem(const struct svidstore_svid *svid, struct cs_buf *out,
+                                       struct cs_err *e);
+CS_CHECKED cs_code plugin_svid_bundle_pem(const struct svidstore_svid *svid, struct cs_buf *out,
+                                          struct cs_err *e);
+CS_CHECKED cs_code plugin_svid_federated_pem(const struct svidstore_federated *f, struct cs_buf *out,
+                                             struct cs_err *e);
+/* The JSON that SPIRE's stores put in a secret, with spiffeID, x509SVID, x509SVIDKey, bundle and
+ * federatedBundles, into the empty buffer `out`, which the caller wipes. Trust domains in order of their
+ * names. */
+CS_CHECKED cs_code plugin_svid_secret_json(const struct svidstore_svid *svid, struct cs_buf *out,
+                                           struct cs_err *e);
+
 #endif
