@@ -106,6 +106,23 @@ struct config_unix {
 CS_CHECKED cs_code config_read_unix(struct cs_slice text, struct cs_arena *a, struct config_unix *out,
                                     struct cs_err *e);
 
+/* SVIDStore "disk". Unknown options are an error. */
+struct config_svidstore_hook {
+    const char *name;
+    struct config_strings command; /* first one absolute; len 0: none */
+    const char *pid_file;          /* absolute; "": none */
+    int signal;
+    int64_t timeout_ns; /* of the command; positive */
+};
+struct config_svidstore_disk {
+    struct config_strings directories; /* absolute, no slash at the end; the first is for relative paths */
+    const struct config_svidstore_hook *hooks;
+    size_t hook_count;
+};
+extern const struct config_section config_svidstore_disk_section;
+CS_CHECKED cs_code config_read_svidstore_disk(struct cs_slice text, struct cs_arena *a,
+                                              struct config_svidstore_disk *out, struct cs_err *e);
+
 /* True when SPIRE 1.15 has a built-in of this type and name (so that it is "not supported yet"
  * rather than unknown). `program` is "server" or "agent". */
 bool config_plugin_is_known(const char *program, const char *type, const char *name);

@@ -12,6 +12,7 @@ extern const struct plugin_builtin plugin_agent_nodeattestor_k8s_csr;
 extern const struct plugin_builtin plugin_agent_nodeattestor_k8s_psat;
 extern const struct plugin_builtin plugin_agent_nodeattestor_k8s_sat;
 extern const struct plugin_builtin plugin_agent_nodeattestor_nitro_enclave;
+extern const struct plugin_builtin plugin_svidstore_disk;
 extern const struct plugin_builtin plugin_workloadattestor_unix;
 
 extern const struct plugin_bridge plugin_bridge_agent_keymanager;
@@ -29,6 +30,9 @@ static const struct plugin_builtin *const nodeattestors[] = {
     &plugin_agent_nodeattestor_k8s_psat,
     &plugin_agent_nodeattestor_k8s_sat,
     &plugin_agent_nodeattestor_nitro_enclave,
+};
+static const struct plugin_builtin *const svidstores[] = {
+    &plugin_svidstore_disk,
 };
 static const struct plugin_builtin *const workloadattestors[] = {
     &plugin_workloadattestor_unix,
@@ -48,7 +52,7 @@ const struct plugin_kind plugin_agent_kinds[] = {
      .min = 1,
      .max = 1,
      LIST(nodeattestors)},
-    {.type = PLUGIN_TYPE_SVIDSTORE, .bridge = &plugin_bridge_svidstore},
+    {.type = PLUGIN_TYPE_SVIDSTORE, .bridge = &plugin_bridge_svidstore, LIST(svidstores)},
     {.type = PLUGIN_TYPE_WORKLOADATTESTOR,
      .bridge = &plugin_bridge_workloadattestor,
      .min = 1,
