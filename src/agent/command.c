@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/command.h"
 
+#include "base/child.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -89,13 +90,9 @@ static bool become(const struct child *c)
 /* After fork: async-signal-safe calls only, never returns. What we have open closes itself. */
 static void __attribute__((noreturn)) run_child(const struct child *c)
 {
-    sigset_t none;
     (void)setpgid(0, 0);
     (void)umask(USUAL_UMASK);
-    for (int s = 1; s < NSIG; s++)
-        (void)signal(s, SIG_DFL);
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    cs_child_reset_signals();
     /* after the change of user, which takes it back */
     if (become(c) && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == c->parent)
         (void)execve(c->argv[0], c->argv, c->env);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "plugin/spawn.h"
 
+#include "base/child.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "crypto/hash.h"
@@ -101,13 +102,9 @@ static int move_up(int fd)
 /* After fork: async-signal-safe calls only, never returns. */
 static void __attribute__((noreturn)) run_child(const struct child *c)
 {
-    sigset_t none;
     (void)setpgid(0, 0);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (int s = 1; s < NSIG; s++)
-        (void)signal(s, SIG_DFL);
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    cs_child_reset_signals();
     /* Duplicates above everything that is replaced below. */
     int null = move_up(open("/dev/null", O_RDONLY | O_CLOEXEC));
     int out = move_up(c->out), err = move_up(c->err), report = move_up(c->report);
