@@ -7,7 +7,9 @@
 static const struct {
     const char *program, *type, *name, *module;
 } rows[] = {
+    {"server", PLUGIN_TYPE_BUNDLEPUBLISHER, "k8s_configmap", "kubernetes"},
     {"server", PLUGIN_TYPE_NODEATTESTOR, "k8s_psat", "kubernetes"},
+    {"server", PLUGIN_TYPE_NODEATTESTOR, "k8s_sat", "kubernetes"},
     {"server", PLUGIN_TYPE_NOTIFIER, "k8sbundle", "kubernetes"},
 };
 

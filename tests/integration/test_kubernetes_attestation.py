@@ -183,6 +183,94 @@ def test_an_empty_or_absent_token(world, api, tmp_path):
     agent.await_log(f'unable to load token from {token}: \\"{token}\\" is empty')
 
 
+# --- k8s_sat ---
+
+def sat(api, tmp_path, review):
+    how = f'kube_config_file = "{api.kubeconfig()}"\nuse_token_review_api_validation = true'
+    if not review:
+        (tmp_path / "sa.pub").write_bytes(b"# the cluster's keys\n" + api.sa_public_pem())
+        how = f'service_account_key_file = "{tmp_path / "sa.pub"}"'
+    return f'''
+    NodeAttestor "k8s_sat" {{
+        plugin_data {{
+            clusters = {{
+                "demo" = {{
+                    service_account_allow_list = ["spire:spire-agent"]
+                    {how}
+                }}
+            }}
+        }}
+    }}'''
+
+
+@pytest.mark.parametrize("review", [True, False])
+@pytest.mark.parametrize("kind", ["legacy", "projected"])
+def test_sat(world, api, tmp_path, review, kind):
+    server = world.server(plugins=sat(api, tmp_path, review)).start()
+    token = tmp_path / "token"
+    if kind == "legacy":
+        token.write_text(api.legacy_token("spire", "spire-agent"))
+    else:
+        pod, token = placed(api, tmp_path, audience=("https://kubernetes.default.svc.cluster.local",))
+    agent = kubeapi.agent(world, server, "k8s_sat", "demo", token).start()
+    (agent_id,) = server.agent_ids()
+    assert re.fullmatch(r"spiffe://example.org/spire/agent/k8s_sat/demo/[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab]"
+                        r"[0-9a-f]{3}-[0-9a-f]{12}", agent_id)
+    assert selectors(server, agent_id) == ["k8s_sat:agent_ns:spire", "k8s_sat:agent_sa:spire-agent",
+                                           "k8s_sat:cluster:demo"]
+    assert not server.agents()[0].get("can_reattest")
+    for log in (server.log(), agent.log()):
+        assert 'The \\"k8s_sat\\" node attestor plugin has been deprecated' in log
+        assert token.read_text() not in log
+    assert ("The service account token has an expiration time" in server.log()) == (kind == "projected" and not review)
+    assert bool(api.requests) == review
+
+
+@pytest.mark.parametrize("what, text", [
+    ("account", '\\"spire:intruder\\" is not an allowed service account'),
+    ("other key", "unable to verify token: go-jose/go-jose: error in cryptographic primitive"),
+    ("no token", "unable to parse token: "),
+    ("none", "unable to parse token: "),
+    ("late", "unable to validate token claims: go-jose/go-jose/jwt: validation failed, token is expired (exp)"),
+    ("no account", "error parsing token claims: token missing service account name claim"),
+    ("two names", "error parsing token claims: malformed token: namespace found in two claims"),
+])
+def test_what_sat_refuses(world, api, tmp_path, what, text):
+    server = world.server(plugins=sat(api, tmp_path, False)).start()
+    value = api.legacy_token("spire", "intruder" if what == "account" else "spire-agent")
+    claims = dict(api.tokens[value]["claims"])
+    if what == "other key":
+        other = kubeapi.rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        api.sa_key = other
+        value = api._jwt(claims)
+    elif what == "no token":
+        value = "no token"
+    elif what == "none":
+        head = kubeapi.b64url(b'{"alg":"none"}')
+        value = f"{head}.{value.split('.')[1]}."
+    elif what == "late":
+        value = api._jwt({**claims, "exp": 1700000000})
+    elif what == "no account":
+        del claims["kubernetes.io/serviceaccount/service-account.name"]
+        value = api._jwt(claims)
+    elif what == "two names":
+        value = api._jwt({**claims, "kubernetes.io": {"namespace": "spire"}})
+    token = tmp_path / "token"
+    token.write_text(value)
+    agent = kubeapi.agent(world, server, "k8s_sat", "demo", token).spawn()
+    server.await_log(text)
+    assert server.agent_ids() == []
+    agent.kill()
+
+
+def test_sat_needs_its_keys(world, api, tmp_path):
+    plugins = sat(api, tmp_path, False)
+    (tmp_path / "sa.pub").write_text("nothing")
+    server = world.server(plugins=plugins).spawn()
+    wait_for("the end", lambda: not server.alive())
+    assert f'cluster \\"demo\\" has no service account keys in \\"{tmp_path}/sa.pub\\"' in server.log()
+
+
 # --- modules ---
 
 def validate(server):

@@ -1,6 +1,8 @@
-"""Bundles brought to Kubernetes by our server: Notifier k8sbundle, with a stand-in for the API server."""
+"""Bundles brought to Kubernetes by our server, Notifier k8sbundle and BundlePublisher k8s_configmap, with a stand-in for
+the API server."""
 
 import base64
+import json
 
 import pytest
 
@@ -173,3 +175,75 @@ def test_a_kubeconfig_must_be_there(world, api):
     other = world.server("in-cluster", plugins='Notifier "k8sbundle" { plugin_data {} }').spawn()
     wait_for("the end", lambda: not other.alive())
     assert "unable to load in-cluster configuration, KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT" in other.log()
+
+
+def test_a_rotated_bundle_follows(world, api):
+    api.config_map("spire", "spire-bundle")
+    server = started(world.server(server='ca_ttl = "60s"\n default_x509_svid_ttl = "12s"', plugins=notifier(api)))
+    first = api.data_of("spire", "spire-bundle")["bundle.crt"]
+    grown = wait_for("the next authority", lambda: (b := api.data_of("spire", "spire-bundle")["bundle.crt"]) != first and b, 60)
+    assert grown.startswith(first) and grown == server.bundle_pem()
+
+
+# --- k8s_configmap ---
+
+def publisher(clusters):
+    text = "".join(f'''
+                "{name}" = {{
+                    {options}
+                }}''' for name, options in clusters.items())
+    return f'''
+    BundlePublisher "k8s_configmap" {{
+        plugin_data {{
+            clusters = {{{text}
+            }}
+        }}
+    }}'''
+
+
+def cluster(config, name, fmt, key="bundle", more=""):
+    return (f'kubeconfig_path = "{config}"\nnamespace = "spire"\nconfigmap_name = "{name}"\nconfigmap_key = "{key}"\n'
+            f'format = "{fmt}"\n{more}')
+
+
+def test_bundles_are_published(world, api):
+    api.allowed = {"patch configmaps"}
+    config = api.kubeconfig()
+    api.config_map("spire", "pem", mine="stays")
+    server = world.server(plugins=publisher({
+        "p": cluster(config, "pem", "pem"), "s": cluster(config, "spiffe", "spiffe", more='refresh_hint = "10m"'),
+        "j": cluster(config, "jwks", "JWKS")})).start()
+    wait_for("the third ConfigMap", lambda: api.data_of("spire", "jwks"))
+    assert api.data_of("spire", "pem") == {"mine": "stays", "bundle": server.bundle_pem()}
+    document = json.loads(api.data_of("spire", "spiffe")["bundle"])
+    assert document["spiffe_refresh_hint"] == 600 and document["spiffe_sequence"] > 0
+    assert sorted(k["use"] for k in document["keys"]) == ["jwt-svid", "x509-svid"]
+    plain = json.loads(api.data_of("spire", "jwks")["bundle"])
+    assert set(plain) == {"keys"} and len(plain["keys"]) == 2 and not any("use" in k for k in plain["keys"])
+    assert all("fieldManager=spire-bundlepublisher-k8s_configmap" in p for m, p, u in api.seen("PATCH", ""))
+    server.await_log('msg="Bundle published to Kubernetes ConfigMap"')
+
+
+def test_one_cluster_that_is_away_does_not_keep_others_waiting(world, api, tmp_path):
+    far = kubeapi.KubeApi(tmp_path / "far")
+    away = far.kubeconfig()
+    far.close()
+    server = world.server(plugins=publisher({"away": cluster(away, "a", "pem"),
+                                             "near": cluster(api.kubeconfig(), "b", "pem")})).start()
+    wait_for("the ConfigMap", lambda: api.data_of("spire", "b") == {"bundle": server.bundle_pem()}, 40)
+    server.await_log('failed to apply ConfigMap for cluster \\"away\\": PATCH', 40)
+
+
+@pytest.mark.parametrize("change, text", [
+    (('format = "pem"', 'format = "der"'), 'could not parse bundle format from cluster "x": unknown bundle format: "der"'),
+    (('format = "pem"', ""), 'missing bundle format in cluster "x"'),
+    (('namespace = "spire"', ""), 'missing namespace in cluster "x"'),
+    (('configmap_name = "n"', ""), 'missing configmap name in cluster "x"'),
+    (('configmap_key = "bundle"', ""), 'missing configmap key in cluster "x"'),
+    (('format = "pem"', 'format = "pem"\nrefresh_hint = "soon"'),
+     'could not parse refresh_hint from cluster "x": could not parse refresh hint "soon": time: invalid duration "soon"'),
+])
+def test_publisher_validate(world, api, change, text):
+    server = world.server(plugins=publisher({"x": cluster(api.kubeconfig(), "n", "pem").replace(*change)}))
+    done = run([server.bin / "spire-server", "validate", "-config", server.conf_path], check=False)
+    assert done.returncode == 1 and text in done.stdout + done.stderr

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * BundlePublisher "k8s_configmap" (pkg/server/plugin/bundlepublisher/k8sconfigmap): the bundle in a ConfigMap
+ * of each cluster, in a format of one's choice, by server-side apply. Texts are SPIRE's.
+ */
+#include "plugin/bundlepublisher.h"
+#include "plugins/modules/kubernetes/plugins.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define NAME "k8s_configmap"
+#define FIELD_MANAGER "spire-bundlepublisher-k8s_configmap"
+
+/* Shared by the calls that began under it. */
+struct settings {
+    atomic_uint refs;
+    struct cs_arena *arena;
+    struct config_k8s_configmap config;
+    struct kube_client **clients; /* one for each cluster */
+};
+
+struct publisher {
+    const struct plugin_env *env;
+    pthread_mutex_t lock; /* for the pointers */
+    struct settings *settings;
+    struct spiffe_bundle *published; /* what all clusters have; NULL: nothing yet */
+};
+
+/* --- Settings --- */
+
+static void settings_unref(struct settings *s)
+{
+    if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (size_t i = 0; s->clients != NULL && i < s->config.count; i++)
+        kube_client_free(s->clients[i]);
+    cs_arena_free(s->arena);
+    cs_free(s);
+}
+
+static inline void settings_drop(struct settings **s)
+{
+    settings_unref(*s);
+    *s = NULL;
+}
+
+static cs_code settings_make(const struct publisher *p, struct cs_slice data, struct settings **out,
+                             struct cs_err *e)
+{
+    struct config_remarks remarks = {0};
+    struct cs_err why = {0};
+    CS_AUTO(settings) s = cs_calloc(1, sizeof *s);
+    if (s == NULL)
+        return cs_nomem(e);
+    atomic_init(&s->refs, 1);
+    s->arena = cs_arena_new(0, 0);
+    if (s->arena == NULL)
+        return cs_nomem(e);
+    CS_TRY(config_read_k8s_configmap(data, s->arena, &s->config, &remarks, e));
+    for (size_t i = 0; i < remarks.len; i++)
+        cs_log_warn(&p->env->log, remarks.at[i]);
+    s->clients = cs_arena_zalloc(s->arena, (s->config.count + 1) * sizeof(struct kube_client *));
+    if (s->clients == NULL)
+        return cs_nomem(e);
+    for (size_t i = 0; i < s->config.count; i++) {
+        const struct kube_options o = {.kubeconfig = s->config.clusters[i].kubeconfig_path};
+        if (kube_client_new(&o, &s->clients[i], &why) != CS_OK)
+            return cs_fail(
+                e, CS_INTERNAL,
+                "failed to create Kubernetes client for cluster \"%s\": error getting kubeconfig: %s",
+                s->config.clusters[i].name, why.text);
+    }
+    *out = CS_MOVE(s);
+    return CS_OK;
+}
+
+/* --- Life --- */
+
+static cs_code create(const struct plugin_env *env, void **self, struct cs_err *e)
+{
+    struct publisher *p = cs_calloc(1, sizeof *p);
+    *self = p;
+    if (p == NULL)
+        return cs_nomem(e);
+    p->env = env;
+    (void)pthread_mutex_init(&p->lock, NULL); /* cannot fail without attributes on Linux */
+    return CS_OK;
+}
+
+static void destroy(void *self)
+{
+    struct publisher *p = self;
+    settings_unref(p->settings);
+    spiffe_bundle_unref(p->published);
+    pthread_mutex_destroy(&p->lock);
+    cs_free(p);
+}
+
+static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
+{
+    struct publisher *p = self;
+    CS_AUTO(settings) s = NULL;
+    CS_TRY(settings_make(p, data, &s, e));
+    pthread_mutex_lock(&p->lock);
+    struct settings *old = p->settings;
+    struct spiffe_bundle *published = p->published;
+    p->settings = CS_MOVE(s);
+    p->published = NULL;
+    pthread_mutex_unlock(&p->lock);
+    settings_unref(old);
+    spiffe_bundle_unref(published);
+    return CS_OK;
+}
+
+static cs_code validate(const struct plugin_env *env, struct cs_slice data, struct plugin_notes *notes,
+                        struct cs_err *e)
+{
+    struct config_k8s_configmap config;
+    struct config_remarks remarks = {0};
+    (void)env;
+    CS_AUTO(cs_arena) arena = cs_arena_new(0, 0);
+    if (arena == NULL)
+        return cs_nomem(e);
+    cs_code rc = config_read_k8s_configmap(data, arena, &config, &remarks, e);
+    return rc == CS_OK || remarks.faulty ? k8s_note_remarks(&remarks, notes, e) : rc;
+}
+
+/* --- Publishing --- */
+
+static cs_code with_hint(const struct spiffe_bundle *b, int64_t hint_s, struct spiffe_bundle **out,
+                         struct cs_err *e)
+{
+    CS_AUTO(spiffe_bundle_builder) builder = NULL;
+    CS_TRY(spiffe_bundle_builder_from(b, &builder, e));
+    spiffe_bundle_set_refresh_hint(builder, hint_s);
+    return spiffe_bundle_build(builder, out, e);
+}
+
+static cs_code format(const struct config_k8s_configmap_cluster *c, const struct spiffe_bundle *b,
+                      struct cs_buf *out, struct cs_err *e)
+{
+    CS_AUTO(spiffe_bundle) hinted = NULL;
+    switch (c->format) {
+    case CONFIG_BUNDLE_PEM:
+        spiffe_bundle_write_pem(out, b);
+        break;
+    case CONFIG_BUNDLE_JWKS:
+        CS_TRY(spiffe_bundle_write_jwks(out, b, SPIFFE_JWKS_STANDARD | SPIFFE_JWKS_NO_WIT, e));
+        break;
+    case CONFIG_BUNDLE_SPIFFE:
+        if (c->refresh_hint_s != 0)
+            CS_TRY(with_hint(b, c->refresh_hint_s, &hinted, e));
+        CS_TRY(spiffe_bundle_write_jwks(out, hinted != NULL ? hinted : b, SPIFFE_JWKS_NO_WIT, e));
+        break;
+    }
+    return cs_buf_ok(out) ? CS_OK : cs_nomem(e);
+}
+
+/* Server-side apply: makes the ConfigMap when it is missing; keys of others stay theirs. */
+static cs_code apply(const struct publisher *p, struct kube_client *client,
+                     const struct config_k8s_configmap_cluster *c, struct cs_slice text, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf path = {0};
+    CS_TRY(kube_path(&path, e, "/api/v1/namespaces/%s/configmaps/%s", c->namespace, c->configmap_name));
+    cs_buf_add_str(&path, "?fieldManager=" FIELD_MANAGER);
+    CS_CLEANUP(kube_json_drop)
+    json_t *body = json_pack("{s:s, s:s, s:{s:s, s:s}, s:{s:s%}}", "kind", "ConfigMap", "apiVersion", "v1",
+                             "metadata", "name", c->configmap_name, "namespace", c->namespace, "data",
+                             c->configmap_key, (const char *)text.data, text.len);
+    if (body == NULL || !cs_buf_ok(&path))
+        return cs_nomem(e);
+    const struct kube_call q = {.method = "PATCH",
+                                .path = cs_buf_cstr(&path),
+                                .body = body,
+                                .content_type = KUBE_APPLY_PATCH,
+                                .stop = p->env->stop,
+                                .repeatable = true};
+    return kube_call(client, &q, NULL, e);
+}
+
+static cs_code publish_to(const struct publisher *p, struct kube_client *client,
+                          const struct config_k8s_configmap_cluster *c, const struct spiffe_bundle *b,
+                          struct cs_buf *faults)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
+    struct cs_err why = {0};
+    const char *what = "could not format bundle when publishing to cluster";
+    cs_code rc = format(c, b, &text, &why);
+    if (rc == CS_OK) {
+        what = "failed to apply ConfigMap for cluster";
+        rc = apply(p, client, c, cs_buf_slice(&text), &why);
+    }
+    if (rc != CS_OK) {
+        cs_buf_printf(faults, "%s%s \"%s\": %s", faults->len > 0 ? "\n" : "", what, c->name, why.text);
+        return rc;
+    }
+    cs_log_debug(&p->env->log, "Bundle published to Kubernetes ConfigMap", KV("cluster_id", c->name),
+                 KV("format", c->format_name), KV("kubeconfig_path", c->kubeconfig_path),
+                 KV("namespace", c->namespace), KV("configmap", c->configmap_name),
+                 KV("key", c->configmap_key));
+    return CS_OK;
+}
+
+/* What this configuration was given last is `bundle`. */
+static bool is_published(struct publisher *p, const struct spiffe_bundle *bundle, struct settings **s)
+{
+    pthread_mutex_lock(&p->lock);
+    bool same = p->published != NULL && spiffe_bundle_equal(p->published, bundle);
+    *s = p->settings;
+    if (*s != NULL)
+        atomic_fetch_add_explicit(&(*s)->refs, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&p->lock);
+    return same;
+}
+
+static void set_published(struct publisher *p, const struct settings *s, const struct spiffe_bundle *bundle)
+{
+    struct spiffe_bundle *old = spiffe_bundle_ref(bundle);
+    pthread_mutex_lock(&p->lock);
+    if (p->settings == s) { /* not configured again meanwhile */
+        struct spiffe_bundle *mine = old;
+        old = p->published;
+        p->published = mine;
+    }
+    pthread_mutex_unlock(&p->lock);
+    spiffe_bundle_unref(old);
+}
+
+static cs_code publish(void *self, const struct spiffe_bundle *bundle, struct cs_err *e)
+{
+    struct publisher *p = self;
+    CS_AUTO(settings) s = NULL;
+    CS_CLEANUP(cs_buf_free) struct cs_buf faults = {0};
+    const bool same = is_published(p, bundle, &s);
+    if (s == NULL)
+        return cs_fail(e, CS_PRECONDITION, "not configured");
+    if (same)
+        return CS_OK;
+    cs_code rc = CS_OK;
+    for (size_t i = 0; i < s->config.count; i++) {
+        cs_code one = publish_to(p, s->clients[i], &s->config.clusters[i], bundle, &faults);
+        rc = one != CS_OK ? one : rc;
+    }
+    if (rc != CS_OK)
+        return cs_fail(e, rc == CS_CANCELLED || rc == CS_UNAVAILABLE ? rc : CS_INTERNAL, "%s",
+                       cs_buf_cstr(&faults));
+    set_published(p, s, bundle);
+    return CS_OK;
+}
+
+static const struct bundlepublisher_ops ops = {.publish = publish};
+
+const struct plugin_builtin plugin_bundlepublisher_k8s_configmap = {
+    .name = NAME,
+    .ops = &ops,
+    .create = create,
+    .destroy = destroy,
+    .configure = configure,
+    .validate = validate,
+};
