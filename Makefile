@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 .PHONY: all deps install static test-nsm demo test bench asan tsan fuzz format clean
 all: deps
 	@cmake --preset release > build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
-	@cmake --build build -j $(JOBS) --target spire-server spire-agent
+	@cmake --build build -j $(JOBS) --target spire-server spire-agent node-attestor
 
 deps:
 	@mkdir -p build

@@ -31,6 +31,8 @@ RESOURCES = {  # path prefix -> (resource, namespaced, kind, apiVersion)
         "mutatingwebhookconfigurations": ("MutatingWebhookConfiguration", False),
         "validatingwebhookconfigurations": ("ValidatingWebhookConfiguration", False)},
     "/apis/apiregistration.k8s.io/v1": {"apiservices": ("APIService", False)},
+    "/apis/certificates.k8s.io/v1": {"certificatesigningrequests": ("CertificateSigningRequest", False)},
+    "/apis/certificates.k8s.io/v1beta1": {"certificatesigningrequests": ("CertificateSigningRequest", False)},
 }
 
 
@@ -367,12 +369,15 @@ class KubeApi:
         prefix, resource, namespace, name = found
         watching = query.get("watch") in ("1", "true")
         verb = ("watch" if watching else "list" if name is None else "get") if h.command == "GET" else h.command.lower()
+        verb = "create" if verb == "post" else verb
         if not self._may(h, user, verb, resource):
             return
         if verb == "watch":
             return self._watch(h, prefix, resource, query)
         if verb == "list":
             return self._list(h, prefix, resource, namespace, query)
+        if verb == "create":
+            return self.create(h, user, prefix, resource, namespace, json.loads(body))
         key = (prefix, resource, namespace, name)
         with self.lock:
             obj = self.objects.get(key)
@@ -387,6 +392,10 @@ class KubeApi:
         if obj is None:
             return self.fail(h, 404, "NotFound", f'{resource} "{name}" not found')
         self.reply(h, status, obj)
+
+    def create(self, h, user, prefix, resource, namespace, obj):
+        """Of what kind that may be said by who inherits from this."""
+        self.fail(h, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
     def _patch(self, key, obj, kind, patch, query):
         if obj is None and not kind.startswith("application/apply-patch"):
@@ -412,6 +421,9 @@ class KubeApi:
 
     @staticmethod
     def _selected(obj, query):
+        field, _, value = query.get("fieldSelector", "").partition("=")
+        if field == "metadata.name" and obj["metadata"]["name"] != value:
+            return False
         selector = query.get("labelSelector", "")
         labels = obj["metadata"].get("labels", {})
         return all(labels.get(k) == v for k, _, v in (s.partition("=") for s in selector.split(",") if s))

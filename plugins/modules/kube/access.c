@@ -115,10 +115,13 @@ static cs_code replace(const struct kube_options *o, struct kube_access *out, st
 
 cs_code kube_access_read(const struct kube_options *o, struct kube_access *out, struct cs_err *e)
 {
-    if (o->kubeconfig == NULL || o->kubeconfig[0] == '\0')
+    if (o->kubeconfig == NULL || o->kubeconfig[0] == '\0') {
         CS_TRY(read_in_cluster(o, out, e));
-    else
+    } else {
+        out->ca_replaced = o->ca_file != NULL;
+        out->user_replaced = o->client_cert_file != NULL;
         CS_TRY(read_kubeconfig(o->kubeconfig, out, e));
+    }
     CS_TRY(replace(o, out, e));
     if (out->authorization.len > 0 && strncmp(out->server, "https://", 8) != 0)
         return cs_fail(e, CS_INVALID, "the token would be sent to %s in the clear", out->server);

@@ -16,6 +16,9 @@ struct kube_access {
     struct cs_buf client_cert, client_key; /* PEM; both or none */
     struct cs_buf authorization;           /* "Bearer ..."; empty: none */
     bool insecure;
+    /* Said before reading: others take the place of the CA, or of the user, so what is said of it counts
+     * nothing and may be missing. */
+    bool ca_replaced, user_replaced;
 };
 void kube_access_free(struct kube_access *a);
 

@@ -140,6 +140,8 @@ static cs_code read_cluster(struct reader *r, yaml_node_t *cluster, struct kube_
     CS_TRY(read_server(r, text(r, cluster, "server"), out, e));
     CS_TRY(copy_text(r, text(r, cluster, "tls-server-name"), "tls-server-name", &out->server_name, e));
     CS_TRY(copy_text(r, text(r, cluster, "proxy-url"), "proxy-url", &out->proxy, e));
+    if (out->ca_replaced)
+        return CS_OK;
     CS_TRY(read_material(r, cluster, "certificate-authority", &out->ca, e));
     out->insecure = is_true(text(r, cluster, "insecure-skip-tls-verify"));
     if (out->insecure && out->ca.len > 0)
@@ -201,7 +203,7 @@ static cs_code read_context(struct reader *r, struct kube_access *out, struct cs
     if (cluster == NULL)
         return CS_INVALID;
     CS_TRY(read_cluster(r, cluster, out, e));
-    if (user_name.len == 0)
+    if (user_name.len == 0 || out->user_replaced)
         return CS_OK;
     yaml_node_t *user = named(r, "users", "user", user_name, e);
     return user != NULL ? read_user(r, user, user_name, out, e) : CS_INVALID;

@@ -13,7 +13,7 @@
 struct k8s_csr_request {
     const char *kubeconfig;                                   /* not given: the pod's service account */
     const char *ca_file, *client_cert_file, *client_key_file; /* instead of what the kubeconfig says */
-    const char *node_name;
+    const char *node_name;                                    /* one that k8s_csr_node_name_ok takes */
     const char *id_dir; /* made, with its parents, when it is not there */
     int64_t timeout_ns; /* for all of it */
     const struct crypto_stop *stop;
