@@ -123,6 +123,19 @@ extern const struct config_section config_svidstore_disk_section;
 CS_CHECKED cs_code config_read_svidstore_disk(struct cs_slice text, struct cs_arena *a,
                                               struct config_svidstore_disk *out, struct cs_err *e);
 
+/* SVIDStore "sconecas_sessionmanager". All but the flag are needed: `cas_client_key is required`. */
+struct config_sconecas {
+    const char *cas_connection_string; /* begins with https:// */
+    const char *cas_client_certificate, *cas_client_key, *trust_anchor_certificate;
+    const char *cas_predecessor_dir;
+    const char *svid_session_template_file, *bundle_session_template_file,
+        *federated_bundles_session_template_file;
+    bool insecure_skip_verify_tls;
+};
+extern const struct config_section config_sconecas_section;
+CS_CHECKED cs_code config_read_sconecas(struct cs_slice text, struct cs_arena *a, struct config_sconecas *out,
+                                        struct cs_err *e);
+
 /* True when SPIRE 1.15 has a built-in of this type and name (so that it is "not supported yet"
  * rather than unknown). `program` is "server" or "agent". */
 bool config_plugin_is_known(const char *program, const char *type, const char *name);

@@ -104,6 +104,7 @@ static bool is_ours(const char *name)
         "k8s_csr",
         "k8s_sat",
         "nitro_enclave",
+        "sconecas_sessionmanager",
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(names[i], name) == 0)

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -106,6 +107,33 @@ static void the_rest(void **state)
     assert_false(config_plugin_is_known("agent", "DataStore", "sql"));
 }
 
+static void sconecas(void **state)
+{
+    (void)state;
+    struct config_sconecas c;
+    static const char all[] =
+        "cas_connection_string = \"https://cas:8081\" cas_client_certificate = \"c\" "
+        "cas_client_key = \"k\" trust_anchor_certificate = \"t\" cas_predecessor_dir = \"p\" "
+        "svid_session_template_file = \"1\" bundle_session_template_file = \"2\" "
+        "federated_bundles_session_template_file = \"3\" ";
+    assert_int_equal(config_read_sconecas(text(all), arena, &c, &err), CS_OK);
+    assert_string_equal(c.cas_connection_string, "https://cas:8081");
+    assert_string_equal(c.federated_bundles_session_template_file, "3");
+    assert_false(c.insecure_skip_verify_tls);
+    char changed[sizeof all + 64];
+    (void)snprintf(changed, sizeof changed, "%s insecure_skip_verify_tls = true foo = 1", all);
+    assert_int_equal(config_read_sconecas(text(changed), arena, &c, &err), CS_OK);
+    assert_true(c.insecure_skip_verify_tls);
+    (void)snprintf(changed, sizeof changed, "%s cas_client_key = \"\"", all);
+    assert_int_equal(config_read_sconecas(text(changed), arena, &c, &err), CS_INVALID);
+    assert_string_equal(err.text, "cas_client_key is required");
+    (void)snprintf(changed, sizeof changed, "%s cas_connection_string = \"http://cas:8081\"", all);
+    assert_int_equal(config_read_sconecas(text(changed), arena, &c, &err), CS_INVALID);
+    assert_string_equal(err.text, "cas_connection_string must begin with https://");
+    assert_int_equal(config_read_sconecas(text(""), arena, &c, &err), CS_INVALID);
+    assert_string_equal(err.text, "cas_connection_string is required");
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -123,6 +151,6 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sql), cmocka_unit_test(key_managers),
-                                       cmocka_unit_test(the_rest)};
+                                       cmocka_unit_test(the_rest), cmocka_unit_test(sconecas)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
