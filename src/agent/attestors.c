@@ -2,6 +2,7 @@
 #include "agent/attestors.h"
 
 #include "loop/loop.h"
+#include "plugin/module.h"
 #include "plugin/workloadattestor.h"
 
 #include <pthread.h>
@@ -18,6 +19,7 @@
 struct attestor {
     const struct catalog_plugin *plugin;
     struct loop_pool *pool; /* NULL: built in, called at once */
+    bool module;            /* our own: it ends by itself, however long it takes for one process */
     pthread_mutex_t lock;   /* over the next two */
     unsigned asked;         /* calls that were begun and did not end */
     bool silent;            /* the last one that ended or was waited for did not answer in time */
@@ -58,6 +60,23 @@ static bool is_builtin(const struct catalog_plugin *p)
     return false;
 }
 
+/* An external plugin may have the name of one of ours. */
+static bool is_module(const struct catalog_plugin *p)
+{
+    for (size_t k = 0; k < plugin_agent_kind_count; k++)
+        if (plugin_agent_kinds[k].bridge != NULL && plugin_agent_kinds[k].bridge->ops == p->ops)
+            return false;
+    return plugin_module_name("agent", p->type, p->name) != NULL;
+}
+
+bool agent_attestors_take_long(const struct agent_attestors *a)
+{
+    for (size_t i = 0; i < a->count; i++)
+        if (a->at[i].module)
+            return true;
+    return false;
+}
+
 cs_code agent_attestors_new(const struct agent_attestors_config *cfg, struct agent_attestors **out,
                             struct cs_err *e)
 {
@@ -72,8 +91,9 @@ cs_code agent_attestors_new(const struct agent_attestors_config *cfg, struct age
         t->plugin = cfg->plugins[i];
         (void)pthread_mutex_init(&t->lock, NULL); /* cannot fail without attributes on Linux */
         a->count++;
+        t->module = is_module(t->plugin);
         if (!is_builtin(t->plugin))
-            CS_TRY(loop_pool_new("attestor", THREADS, QUEUE, &t->pool, e));
+            CS_TRY(loop_pool_new("attestor", t->module ? AGENT_ATTESTOR_CALLS : THREADS, QUEUE, &t->pool, e));
     }
     *out = CS_MOVE(a);
     return CS_OK;
@@ -136,7 +156,7 @@ static void put_question(void *arg)
     cs_code rc = ops->attest(t->plugin->self, q->pid, &q->values, &err);
     pthread_mutex_lock(&t->lock);
     t->asked--;
-    t->silent = rc == CS_DEADLINE;
+    t->silent = rc == CS_DEADLINE && !t->module;
     pthread_mutex_unlock(&t->lock);
     pthread_mutex_lock(&q->lock);
     q->rc = rc;
@@ -177,14 +197,16 @@ static cs_code begin(struct attestor *t, pid_t pid, struct question **out, struc
     return q != NULL ? cs_fail(e, CS_EXHAUSTED, "too many calls wait for the plugin") : cs_nomem(e);
 }
 
-/* Until the answer is there, or the time is over. */
+/* Until the answer is there, or the time is over: a module that waits for one process, say for a container
+ * that starts, says nothing about others, and has limits of its own. */
 static cs_code await(struct question *q, int64_t until, int64_t wait_ns, struct cs_err *e)
 {
     const struct timespec ts = {.tv_sec = until / CS_NS_PER_S, .tv_nsec = until % CS_NS_PER_S};
     int timeout = 0;
     pthread_mutex_lock(&q->lock);
     while (!q->done && timeout == 0)
-        timeout = pthread_cond_timedwait(&q->answered, &q->lock, &ts);
+        timeout = q->attestor->module ? pthread_cond_wait(&q->answered, &q->lock)
+                                      : pthread_cond_timedwait(&q->answered, &q->lock, &ts);
     bool done = q->done;
     pthread_mutex_unlock(&q->lock);
     if (done) {

@@ -128,7 +128,9 @@ static cs_code listen_admin(struct endpoints *ep, struct cs_err *e)
 static cs_code start(struct endpoints *ep, struct cs_err *e)
 {
     CS_TRY(workload_api_init(&ep->workload, ep->agent, e));
-    const struct rpc_server_config cfg = {.io_threads = 1, .workers = WORKERS, .log = ep->log};
+    const bool waiting = agent_attestors_take_long(ep->workload.attestors);
+    const struct rpc_server_config cfg = {
+        .io_threads = 1, .workers = waiting ? AGENT_ATTESTOR_CALLS : WORKERS, .log = ep->log};
     CS_TRY(rpc_server_new(&cfg, &ep->server, e));
     CS_TRY(listen_public(ep, e));
     return listen_admin(ep, e);

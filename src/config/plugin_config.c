@@ -5,6 +5,7 @@
 #include "config/plugin_config.h"
 
 #include "base/text.h"
+#include "config/attestor_config.h"
 #include "config/kubernetes_config.h"
 
 #include <stdio.h>
@@ -396,6 +397,8 @@ const struct config_plugin_doc config_plugin_docs[] = {
     {"agent", "SVIDStore", "sconecas_sessionmanager",
      "Stores SVIDs and bundles as sessions of a SCONE CAS, for confidential workloads.",
      &config_sconecas_section},
+    {"agent", "WorkloadAttestor", "k8s", "Selectors from the Kubernetes pod and container of a process.",
+     &config_k8s_section},
     {"agent", "WorkloadAttestor", "unix", "Selectors from the user, groups and program of a process.",
      &unix_section},
     {NULL, NULL, NULL, NULL, NULL},
