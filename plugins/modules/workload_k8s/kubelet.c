@@ -91,6 +91,7 @@ static cs_code load_token(const char *path, struct cs_buf *out, struct cs_err *e
         return cs_nomem(e);
     cs_buf_add_str(out, "Bearer ");
     cs_buf_add(out, file.data + from, file.len - from);
+    (void)cs_buf_cstr(out); /* ends it, as it is shared from here on */
     return CS_OK;
 }
 
@@ -189,9 +190,35 @@ cs_code k8s_kubelet_new(const struct config_k8s *c, struct k8s_kubelet *before, 
     return CS_OK;
 }
 
+/* What the reader says goes up as it is, without the request in front of it. */
+struct intake {
+    struct k8s_reader *reader;
+    struct cs_err fault;
+    cs_code rc;
+};
+
 static cs_code on_piece(void *arg, struct cs_slice piece, struct cs_err *e)
 {
-    return k8s_reader_add(arg, piece, e);
+    struct intake *in = arg;
+    (void)e;
+    in->rc = k8s_reader_add(in->reader, piece, &in->fault);
+    return in->rc;
+}
+
+static cs_code judge(const struct intake *in, cs_code rc, const struct http_response *r,
+                     const struct cs_err *fault, struct cs_err *e)
+{
+    if (in->rc != CS_OK)
+        return cs_fail(e, in->rc, "%s", in->fault.text);
+    if (rc != CS_OK)
+        return cs_fail(e, rc, "%s: %.440s",
+                       r->status == 0 ? "unable to perform request" : "unable to read pods response",
+                       fault->text);
+    if (r->status != 200)
+        return cs_fail(e, CS_UNAVAILABLE, "unexpected status code on pods response: %d %.*s", r->status,
+                       (int)(r->body.len < 400 ? r->body.len : 400),
+                       r->body.len > 0 ? (const char *)r->body.data : "");
+    return CS_OK;
 }
 
 cs_code k8s_kubelet_pods(struct k8s_kubelet *k, const struct crypto_stop *stop, struct k8s_pods **out,
@@ -200,7 +227,8 @@ cs_code k8s_kubelet_pods(struct k8s_kubelet *k, const struct crypto_stop *stop, 
     *out = NULL;
     CS_AUTO(k8s_reader) reader = NULL;
     CS_TRY(k8s_reader_new(&reader, e));
-    const struct http_header bearer = {"Authorization", cs_buf_cstr(&k->authorization)};
+    struct intake in = {.reader = reader};
+    const struct http_header bearer = {"Authorization", (const char *)k->authorization.data};
     const struct http_request q = {.method = "GET",
                                    .url = k->url,
                                    .headers = &bearer,
@@ -209,18 +237,10 @@ cs_code k8s_kubelet_pods(struct k8s_kubelet *k, const struct crypto_stop *stop, 
                                    .max_body = REFUSAL_MAX,
                                    .stop = stop,
                                    .on_body = on_piece,
-                                   .on_body_arg = reader};
+                                   .on_body_arg = &in};
     CS_CLEANUP(http_response_free) struct http_response r = {0};
     struct cs_err fault = {0};
     cs_code rc = http_call(k->transport->http, &q, &r, &fault);
-    if (rc == CS_OK && r.status != 200)
-        return cs_fail(e, CS_UNAVAILABLE, "unexpected status code on pods response: %d %.400s", r.status,
-                       cs_buf_cstr(&r.body));
-    if (rc != CS_OK && r.status == 0)
-        return cs_fail(e, rc, "unable to perform request: %.440s", fault.text);
-    if (rc != CS_OK)
-        return cs_fail(
-            e, rc, "%s%.440s",
-            rc == CS_INVALID || rc == CS_EXHAUSTED ? "" : "unable to read pods response: ", fault.text);
+    CS_TRY(judge(&in, rc, &r, &fault, e));
     return k8s_reader_end(reader, out, e);
 }

@@ -1,0 +1,157 @@
+"""WorkloadAttestors that ask others about a process. What is expected here holds for SPIRE's agent as well: the tests with
+`both` are run against it, too, when CSPIRE_UPSTREAM_BIN says where it is and the test may make cgroups."""
+
+import pathlib
+import subprocess
+
+import pytest
+
+import spire
+from plugins import server as plugin_server
+from workloads import Places, StandIn, attest, pod, pod_list, workload_agent
+
+UID = "a2830d0d-b0f0-4ff0-81b5-0ee4e299cf80"
+ID = "09bc3d7ade839efec32b6bec4ec79d099027a668ddba043083ec21d3c3b8f1e6"
+CGROUP = f"/kubepods/burstable/pod{UID}/{ID}"
+
+POD = ["ns:prod", "node-name:node-7", "pod-image-count:2", "pod-image:registry.test/side:3", "pod-image:registry.test/web:1.2",
+       "pod-image:registry.test/web@sha256:" + "ab" * 32, "pod-init-image-count:1", "pod-init-image:registry.test/init:1",
+       "pod-init-image:registry.test/init@sha256:" + "cd" * 32, "pod-label:app:web", "pod-label:tier:front/end",
+       "pod-name:web-1", "pod-owner-uid:ReplicaSet:rs-1", "pod-owner:ReplicaSet:web", f"pod-uid:{UID}", "sa:web-sa"]
+CONTAINER = ["container-image:registry.test/web:1.2", "container-image:registry.test/web@sha256:" + "ab" * 32,
+             "container-name:main"]
+
+
+def may_make_cgroups():
+    try:
+        probe = pathlib.Path("/sys/fs/cgroup/pids/cs-probe")
+        probe.mkdir()
+        probe.rmdir()
+        return True
+    except OSError:
+        return False
+
+
+BOTH = ["ours"] + (["upstream"] if spire.UPSTREAM and may_make_cgroups() else [])
+
+
+@pytest.fixture(params=BOTH)
+def both(request):
+    return spire.UPSTREAM if request.param == "upstream" else None
+
+
+@pytest.fixture
+def places(request, tmp_path, monkeypatch):
+    made = Places(tmp_path / "proc", real="upstream" in request.node.name)
+    if not made.real:
+        monkeypatch.setenv("HOST_PROC", str(made.proc))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stand_in():
+    made = []
+
+    def make(*args, **kw):
+        made.append(StandIn(*args, **kw))
+        return made[-1]
+    yield make
+    for each in made:
+        each.close()
+
+
+def k8s(*options):
+    return 'WorkloadAttestor "k8s" {{ plugin_data {{\n{}\n}} }}'.format("\n".join(options))
+
+
+def lister(*pods):
+    text = pod_list(*pods)
+    return lambda method, path, headers: (200, text) if path == "/pods" else (404, path)
+
+
+def start(world, bindir, workload):
+    return workload_agent(world, plugin_server(world).start(), workload, bindir=bindir)
+
+
+def test_k8s_selectors(world, both, places, stand_in):
+    kubelet = stand_in(lister(pod("other", "7" * 64), pod(UID, ID)))
+    agent = start(world, both, k8s(f"kubelet_read_only_port = {kubelet.port}"))
+    assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER)
+    assert attest(agent, places.at("/user.slice")) == []
+
+
+def test_k8s_legacy_locator(world, both, places, stand_in):
+    kubelet = stand_in(lister(pod(UID, ID)))
+    agent = start(world, both, k8s(f"kubelet_read_only_port = {kubelet.port}", "use_new_container_locator = false"))
+    name = UID.replace("-", "_")
+    assert attest(agent, places.at(f"/kubepods.slice/kubepods-pod{name}.slice/cri-containerd-{ID}.scope")) == \
+        sorted(POD + CONTAINER)
+    assert attest(agent, places.at(f"/docker/{ID}")) == []
+
+
+def test_k8s_pod_without_container(world, both, places, stand_in):
+    kubelet = stand_in(lister(pod(UID, None)))
+    agent = start(world, both, k8s(f"kubelet_read_only_port = {kubelet.port}", "disable_container_selectors = true"))
+    assert attest(agent, places.at(CGROUP)) == sorted(POD)
+
+
+def test_k8s_gives_up(world, both, places, stand_in):
+    kubelet = stand_in(lister(pod(UID, None)))
+    agent = start(world, both, k8s(f"kubelet_read_only_port = {kubelet.port}", "max_poll_attempts = 3",
+                                   'poll_retry_interval = "20ms"'))
+    assert "desc = workloadattestor(k8s): no selectors found after max poll attempts" in attest(agent, places.at(CGROUP))
+    assert len(kubelet.requests) == 3
+
+
+@pytest.mark.parametrize("answer, fault", [
+    ((403, "Forbidden (user=x)"), "unexpected status code on pods response: 403 Forbidden (user=x)"),
+    ((200, "{\"items\":7}"), "invalid kubelet response: expected an items array"),
+    ((200, "<html>"), "unable to parse kubelet response: "),
+])
+def test_k8s_kubelet_says_no(world, both, places, stand_in, answer, fault):
+    kubelet = stand_in(lambda *request: answer)
+    agent = start(world, both, k8s(f"kubelet_read_only_port = {kubelet.port}", "max_poll_attempts = 1"))
+    said = attest(agent, places.at(CGROUP)).replace("\\", "")
+    assert f"code = Unavailable desc = workloadattestor(k8s): {fault}" in said
+
+
+def test_k8s_secure_port(world, both, places, stand_in, tmp_path):
+    cert, key, roots = server_files(tmp_path)
+    token = tmp_path / "token"
+    token.write_text("a.b.c\n")
+    kubelet = stand_in(lister(pod(UID, ID)), tls=(cert, key))
+    agent = start(world, both, k8s(f"kubelet_secure_port = {kubelet.port}", f'kubelet_ca_path = "{roots}"',
+                                   f'token_path = "{token}"'))
+    assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER)
+    assert {r[1].get("Authorization") for r in kubelet.requests} == {"Bearer a.b.c"}
+
+
+def server_files(folder):
+    """Certificate of 127.0.0.1, key, and its root, made by openssl."""
+    cert, key = folder / "kubelet.crt", folder / "kubelet.key"
+    spire.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+               "-subj", "/CN=kubelet", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert])
+    return cert, key, cert
+
+
+def test_k8s_many_wait_and_others_go_on(world, places, stand_in):
+    """Containers that do not start hold up nobody whose container runs."""
+    waiting = [pod(UID[:-2] + f"{i:02x}", None, name=f"w{i}") for i in range(20)]
+    kubelet = stand_in(lister(pod(UID, ID), *waiting))
+    agent = start(world, None, k8s(f"kubelet_read_only_port = {kubelet.port}"))
+    clients = []
+    for p in waiting:
+        where = places.at(f"/kubepods/pod{p['metadata']['uid']}/{'3' * 64}")
+        clients.append(subprocess.Popen([str(agent.bin / "spire-agent"), "api", "fetch", "x509", "-socketPath",
+                                         str(agent.socket), "-timeout", "40s"], preexec_fn=where,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    try:
+        spire.wait_for("all to wait", lambda: agent.log().count("will retry after backoff") >= 5)
+        assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER)
+        assert all(c.poll() is None for c in clients)
+        assert agent.stop() == 0  # and do not hold up the end
+    finally:
+        for c in clients:
+            c.kill()
+            c.wait()
