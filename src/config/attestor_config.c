@@ -179,8 +179,8 @@ static const struct config_section k8s_cache_section = {.title = "cache",
                                                         .options = k8s_cache_options,
                                                         .count = COUNT(k8s_cache_options)};
 static const struct config_option k8s_api_server_options[] = {
-    {"cache", CONFIG_BLOCK, CONFIG_READY, offsetof(struct k8s_api_server_file, cache), NULL, "",
-     &k8s_cache_section},
+    {"cache", CONFIG_BLOCK, CONFIG_READY, offsetof(struct k8s_api_server_file, cache), NULL,
+     "What is kept of its answers.", &k8s_cache_section},
 };
 static const struct config_section k8s_api_server_section = {
     .title = "api_server",
@@ -191,8 +191,8 @@ static const struct config_section k8s_api_server_section = {
     .options = k8s_api_server_options,
     .count = COUNT(k8s_api_server_options)};
 static const struct config_option k8s_experimental_options[] = {
-    {"api_server", CONFIG_BLOCK, CONFIG_READY, offsetof(struct k8s_experimental_file, api_server), NULL, "",
-     &k8s_api_server_section},
+    {"api_server", CONFIG_BLOCK, CONFIG_READY, offsetof(struct k8s_experimental_file, api_server), NULL,
+     "The Kubernetes API server.", &k8s_api_server_section},
     {"broker", CONFIG_TREE, CONFIG_LATER, offsetof(struct k8s_experimental_file, broker), NULL,
      "The SPIFFE Broker API. Not supported yet.", NULL},
 };
@@ -248,7 +248,8 @@ static const struct config_option k8s_options[] = {
     {"enable_namespace_labels", CONFIG_BOOL, CONFIG_READY, AT(enable_namespace_labels), "false",
      "Make the selectors `k8s:ns-label`, for which the API server is asked.", NULL},
     {"sigstore", CONFIG_TREE, CONFIG_LATER, AT(sigstore), NULL, SIGSTORE_DOC, NULL},
-    {"experimental", CONFIG_BLOCK, CONFIG_READY, AT(experimental), NULL, "", &k8s_experimental_section},
+    {"experimental", CONFIG_BLOCK, CONFIG_READY, AT(experimental), NULL, "What SPIRE may change.",
+     &k8s_experimental_section},
 };
 #undef AT
 const struct config_section config_k8s_section = {.title = "k8s",

@@ -208,12 +208,12 @@ static void refused(const char *plugins, const char *message)
 static void plugins_not_built_yet(void **state)
 {
     (void)state;
-    refused("NodeAttestor \"k8s_psat\" {}", "plugin NodeAttestor \"k8s_psat\" is not supported yet");
+    refused("NodeAttestor \"x509pop\" {}", "plugin NodeAttestor \"x509pop\" is not supported yet");
     CS_AUTO(server_config)
-    c = server(SERVER_MINIMAL "}\nplugins { NodeAttestor \"k8s_psat\" { enabled = false } }", NULL);
+    c = server(SERVER_MINIMAL "}\nplugins { NodeAttestor \"x509pop\" { enabled = false } }", NULL);
     assert_int_equal(c->plugins.len, 1);
     CS_AUTO(server_config)
-    d = server(SERVER_MINIMAL "}\nplugins { NodeAttestor \"k8s_psat\" { plugin_cmd = \"/x\" } }", NULL);
+    d = server(SERVER_MINIMAL "}\nplugins { NodeAttestor \"x509pop\" { plugin_cmd = \"/x\" } }", NULL);
     assert_string_equal(d->plugins.at[0].cmd, "/x");
 }
 
