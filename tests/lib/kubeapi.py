@@ -36,6 +36,10 @@ RESOURCES = {  # path prefix -> (resource, namespaced, kind, apiVersion)
 }
 
 
+def api_version(prefix):
+    return prefix.removeprefix("/apis/").removeprefix("/api/")
+
+
 def b64url(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
@@ -208,7 +212,7 @@ class KubeApi:
             if labels:
                 meta["labels"] = labels
             old = self.objects.get(key)
-            obj = {"kind": kind, "apiVersion": prefix.removeprefix("/apis/").removeprefix("/api/"), "metadata": meta,
+            obj = {"kind": kind, "apiVersion": api_version(prefix), "metadata": meta,
                    **fields}
             self.objects[key] = obj
             self._tell("MODIFIED" if old else "ADDED", key, obj)
@@ -436,7 +440,7 @@ class KubeApi:
         kind = RESOURCES[prefix][resource][0]
         for i in items:  # of a list, the items do not say what they are
             i.pop("kind"), i.pop("apiVersion")
-        self.reply(h, 200, {"kind": kind + "List", "apiVersion": "v1", "metadata": {"resourceVersion": version},
+        self.reply(h, 200, {"kind": kind + "List", "apiVersion": api_version(prefix), "metadata": {"resourceVersion": version},
                             "items": items})
 
     def _tell(self, event, key, obj):
@@ -452,6 +456,12 @@ class KubeApi:
                 if (p, r) == (prefix, resource) and int(o["metadata"]["resourceVersion"]) > since and \
                         self._selected(o, query):
                     q.put({"type": "ADDED", "object": copy.deepcopy(o)})
+            if query.get("sendInitialEvents") == "true":  # instead of a list, to clients that ask for it
+                q.put({"type": "BOOKMARK", "object": {
+                    "kind": RESOURCES[prefix][resource][0],
+                    "apiVersion": api_version(prefix),
+                    "metadata": {"resourceVersion": str(self.version),
+                                 "annotations": {"k8s.io/initial-events-end": "true"}}}})
             entry = (prefix, resource, query, q)
             self.watchers.append(entry)
         h.send_response(200)

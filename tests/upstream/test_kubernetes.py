@@ -1,15 +1,17 @@
-"""k8s_psat between our programs and SPIRE's, both ways, with one stand-in for the API server: the same agent IDs and the
-same selectors, and the same refusals.
+"""Kubernetes with our programs and SPIRE's, and one stand-in for the API server: k8s_psat both ways with the same agent IDs,
+selectors and refusals; the same objects with the same bundles.
 
 Needs CSPIRE_UPSTREAM_BIN: a folder with spire-server and spire-agent of SPIRE 1.15.
 """
 
+import base64
+import json
 import re
 
 import pytest
 
 import kubeapi
-from spire import BIN, UPSTREAM
+from spire import BIN, UPSTREAM, wait_for
 
 
 @pytest.fixture
@@ -89,3 +91,68 @@ def test_both_servers_refuse_with_the_same_words(world, api, tmp_path, case):
         said.append(re.search(r'rpc error: code = (.*?)"(?: retry_interval| *$| subsystem)', agent.log(), re.M).group(1))
         agent.kill()
     assert said[0] == said[1]
+
+
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+AGGREGATION = "/apis/apiregistration.k8s.io/v1"
+
+
+@pytest.mark.parametrize("server_bin", [BIN, UPSTREAM], ids=["ours", "theirs"])
+def test_bundles_go_to_the_same_places(world, api, server_bin):
+    api.allowed = {f"{v} {r}" for v in ("get", "list", "watch", "patch") for r in (
+        "configmaps", "mutatingwebhookconfigurations", "validatingwebhookconfigurations", "apiservices")}
+    hook = {"name": "a.example.org", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": {"service": {"name": "s", "namespace": "n"}}}
+    api.config_map("spire", "spire-bundle", other="stays")
+    api.put(ADMISSION, "mutatingwebhookconfigurations", "m", labels={"l": "true"}, webhooks=[dict(hook)])
+    api.put(AGGREGATION, "apiservices", "v1.x", labels={"l": "true"}, spec={"groupPriorityMinimum": 100, "versionPriority": 15})
+    config = api.kubeconfig()
+    publish = "".join(f'''
+        "{f}" = {{
+            kubeconfig_path = "{config}"
+            namespace = "spire"
+            configmap_name = "{f}"
+            configmap_key = "k"
+            format = "{f}"
+            refresh_hint = "10m"
+        }}''' for f in ("pem", "spiffe", "jwks"))
+    server = world.server(bindir=server_bin, plugins=f'''
+    Notifier "k8sbundle" {{
+        plugin_data {{
+            kube_config_file_path = "{config}"
+            webhook_label = "l"
+            api_service_label = "l"
+        }}
+    }}
+    BundlePublisher "k8s_configmap" {{
+        plugin_data {{
+            clusters = {{{publish}
+            }}
+        }}
+    }}''').start()
+    pem = server.bundle_pem()
+    wait_for("the bundle", lambda: api.data_of("spire", "spire-bundle") == {"bundle.crt": pem, "other": "stays"})
+
+    def hooks(resource, name):
+        return [(w["name"], w["sideEffects"], base64.b64decode(w["clientConfig"].get("caBundle", "")).decode(),
+                 w["clientConfig"]["service"]) for w in api.get(ADMISSION, resource, name)["webhooks"]]
+
+    whole = [("a.example.org", "None", pem, hook["clientConfig"]["service"])]
+    wait_for("the webhook", lambda: hooks("mutatingwebhookconfigurations", "m") == whole)
+    wait_for("the API service", lambda: api.get(AGGREGATION, "apiservices", "v1.x")["spec"] == {
+        "groupPriorityMinimum": 100, "versionPriority": 15, "caBundle": base64.b64encode(pem.encode()).decode()})
+    wait_for("the watches", lambda: len(api.watchers) == 3)
+    api.put(ADMISSION, "validatingwebhookconfigurations", "late", labels={"l": "true"}, webhooks=[dict(hook)])
+    wait_for("the late webhook", lambda: hooks("validatingwebhookconfigurations", "late") == whole)
+
+    wait_for("what is published", lambda: all(api.data_of("spire", f) for f in ("pem", "spiffe", "jwks")))
+    assert api.data_of("spire", "pem") == {"k": pem}
+    documents = {f: json.loads(api.data_of("spire", f)["k"]) for f in ("spiffe", "jwks")}
+    assert set(documents["spiffe"]) == {"keys", "spiffe_sequence", "spiffe_refresh_hint"}
+    assert documents["spiffe"]["spiffe_refresh_hint"] == 600
+    assert set(documents["jwks"]) == {"keys"}
+    members = {f: [sorted(k) for k in sorted(d["keys"], key=lambda k: "x5c" not in k)] for f, d in documents.items()}
+    assert members["spiffe"] == [["crv", "kty", "use", "x", "x5c", "y"], ["crv", "kid", "kty", "use", "x", "y"]]
+    assert members["jwks"] == [["crv", "kty", "x", "x5c", "y"], ["crv", "kid", "kty", "x", "y"]]
+    assert {p.split("fieldManager=")[1].split("&")[0] for m, p, u in api.seen("PATCH", "fieldManager")} == {
+        "spire-bundlepublisher-k8s_configmap"}
