@@ -98,7 +98,10 @@ static bool read_date(const json_t *claims, const char *name, int64_t *out)
     const int64_t limit = INT64_C(1) << 53;
     const json_t *v = json_object_get(claims, name);
     const double real = json_real_value(v); /* 0 for integers */
-    *out = json_is_real(v) ? (real > -9e15 && real < 9e15 ? (int64_t)real : limit) : json_integer_value(v);
+    if (json_is_real(v))
+        *out = real > 9e15 ? limit : real < -9e15 ? -limit : (int64_t)real;
+    else
+        *out = json_integer_value(v);
     *out = *out > limit ? limit : *out < -limit ? -limit : *out;
     return json_is_number(v) && *out != 0;
 }
