@@ -55,6 +55,41 @@ class Image(Enclave):
         return self
 
 
+def test_it_refuses_plugins_of_modules(tmp_path):
+    conf = tmp_path / "conf"
+    conf.write_text(f'''
+agent {{
+    data_dir = "{tmp_path}"
+    server_address = "127.0.0.1"
+    server_port = "8081"
+    trust_domain = "example.org"
+    insecure_bootstrap = true
+}}
+plugins {{
+    NodeAttestor "k8s_psat" {{
+        plugin_data {{
+            cluster = "c"
+        }}
+    }}
+    KeyManager "memory" {{
+        plugin_data {{}}
+    }}
+    WorkloadAttestor "unix" {{
+        plugin_data {{}}
+    }}
+    SVIDStore "sconecas_sessionmanager" {{
+        plugin_data {{}}
+    }}
+}}''')
+    done = run([PROGRAM, "run", "-config", conf], check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert ('failed to load plugin \\"sconecas_sessionmanager\\": plugin \\"sconecas_sessionmanager\\" needs a module, '
+            "which the static build cannot load") in said
+    # the agent's half of Kubernetes needs none
+    assert 'msg="Plugin loaded" external=false plugin_name=k8s_psat' in said
+
+
 def test_it_needs_no_other_file():
     headers = run(["readelf", "-lW", PROGRAM]).stdout
     assert "INTERP" not in headers
