@@ -62,6 +62,9 @@ static cs_code make_store(struct agent *a, struct cs_err *e)
 {
     CS_CLEANUP(cs_vec_free) struct cs_vec plugins = {0};
     CS_TRY(agent_plugins_of(a, PLUGIN_TYPE_SVIDSTORE, &plugins, e));
+    CS_CLEANUP(cs_freep) char *state = cs_asprintf("%s/" AGENT_STORE_FILE, a->cfg->data_dir);
+    if (state == NULL)
+        return cs_nomem(e);
     const struct agent_store_config cfg = {
         .log = cs_log_sub(a->log, "svid_store_service"),
         .cache_log = cs_log_sub(a->log, "svid_store_cache"),
@@ -69,6 +72,7 @@ static cs_code make_store(struct agent *a, struct cs_err *e)
         .trust_domain = a->cfg->trust_domain,
         .plugins = (const struct catalog_plugin *const *)(void *)plugins.at,
         .plugin_count = plugins.len,
+        .state_path = state,
     };
     return agent_store_new(&cfg, &a->store, e);
 }

@@ -38,6 +38,7 @@ cs_code agent_store_new(const struct agent_store_config *cfg, struct agent_store
     (void)pthread_mutex_init(&s->lock, NULL); /* cannot fail without attributes on Linux */
     s->cfg = *cfg;
     s->cfg.plugins = NULL;
+    s->cfg.state_path = NULL;
     if (s->cfg.retry_ns == 0)
         s->cfg.retry_ns = STORE_RETRY_NS;
     s->records.key = record_id;
@@ -52,6 +53,7 @@ cs_code agent_store_new(const struct agent_store_config *cfg, struct agent_store
         p->plugin = cfg->plugins[s->place_count];
         cond_init(&p->wake);
     }
+    CS_TRY(store_state_load(s, cfg->state_path, e));
     *out = CS_MOVE(s);
     return CS_OK;
 }
@@ -93,6 +95,7 @@ void agent_store_free(struct agent_store *s)
         }
         pthread_cond_destroy(&s->places[i].wake);
     }
+    store_state_free(s);
     agent_index_free(&s->records);
     cs_map_free(s->bundles);
     cs_free(s->places);
@@ -286,19 +289,37 @@ static void mark_stale(struct agent_store *s, struct store_record *r, bool stale
     r->stale = stale;
 }
 
-/* What the record's store has of it is to go. */
-static cs_code bury(struct agent_store *s, struct store_record *r, bool removed)
+static cs_code bury_at(struct agent_store *s, struct store_place *p, const struct agent_entry *en,
+                       uint64_t where, int64_t revision, bool removed)
 {
     struct store_gone *g = cs_calloc(1, sizeof *g);
     if (g == NULL)
         return CS_INTERNAL;
-    g->entry = agent_entry_ref(r->entry);
-    g->where = r->where;
-    g->revision = r->revision + 1;
+    g->entry = agent_entry_ref(en);
+    g->where = where;
+    g->revision = revision;
     g->removed = removed;
     g->due = cs_mono_ns(s->cfg.clock);
     agent_backoff_init(&g->retry, s->cfg.clock, s->cfg.retry_ns, 0, 0);
-    store_bury(r->place, g);
+    store_bury(p, g);
+    s->changed_places = true;
+    return CS_OK;
+}
+
+/* What the record's store has of it is to go. */
+static cs_code bury(struct agent_store *s, struct store_record *r, bool removed)
+{
+    return bury_at(s, r->place, r->entry, r->where, r->revision + 1, removed);
+}
+
+cs_code store_bury_entry(struct agent_store *s, const struct agent_entry *en, uint64_t where, bool removed)
+{
+    struct store_place *p = place_named(s, type_of(en->selectors[0]));
+    if (p == NULL)
+        return CS_NOT_FOUND;
+    CS_TRY(start(p, NULL));
+    CS_TRY(bury_at(s, p, en, where, 0, removed));
+    pthread_cond_signal(&p->wake);
     return CS_OK;
 }
 
@@ -330,6 +351,7 @@ static cs_code insert_entry(struct agent_store *s, struct agent_entry *en, struc
         return CS_INTERNAL;
     }
     (void)agent_entry_ref(en);
+    s->changed_places = true;
     mark_stale(s, r, true);
     touch(s, r);
     cs_log_debug(&s->cfg.cache_log, "Entry created", KV(CS_F_ENTRY, en->id),
@@ -350,6 +372,7 @@ static cs_code replace_entry(struct agent_store *s, struct store_record *r, stru
         store_dequeue(r);
         r->place = p;
         r->where = where;
+        s->changed_places = true;
     }
     agent_entry_unref(r->entry);
     r->entry = agent_entry_ref(en);
@@ -378,7 +401,10 @@ cs_code agent_store_apply(struct agent_store *s, const struct agent_cache_delta 
         rc = remove_entry(s, d->removed[i]);
     for (size_t i = 0; rc == CS_OK && i < d->changed_count; i++)
         rc = put_entry(s, d->changed[i]);
+    if (rc == CS_OK)
+        rc = store_state_settle(s);
     pthread_mutex_unlock(&s->lock);
+    store_state_save(s); /* before SVIDs are there that could be put */
     s->torn = rc != CS_OK;
     return rc == CS_OK ? CS_OK : cs_fail(e, CS_INTERNAL, "out of memory or threads for SVIDs to be stored");
 }
@@ -483,4 +509,5 @@ void agent_store_settle(struct agent_store *s)
         pthread_cond_signal(&s->places[i].wake);
     }
     pthread_mutex_unlock(&s->lock);
+    store_state_save(s);
 }

@@ -3,7 +3,8 @@
  * The SVIDStore service: the X509-SVIDs of entries with store_svid, brought to the plugin whose name is the
  * type of the entry's selectors (pkg/agent/manager/storecache and pkg/agent/svid/store of SPIRE). An SVID
  * is put when it is new, and again when its entry or one of its bundles changes; where an entry's SVID was
- * put is deleted when the entry goes or is to be put elsewhere. What fails is tried again until it succeeds.
+ * put is deleted when the entry goes or is to be put elsewhere, also when it went while no agent ran. What
+ * fails is tried again until it succeeds.
  *
  * One thread (the manager's) says what there is to be stored. Each plugin has a thread of its own, started
  * with its first entry, which makes one call at a time: a store that is slow or hangs holds up its own
@@ -18,6 +19,9 @@
 /* Deletions that a store may be behind. Past it the oldest is given up, which is logged. */
 #define AGENT_STORE_GONE_MAX 10000
 
+/* In the data folder. */
+#define AGENT_STORE_FILE "agent-stores.json"
+
 struct agent_store;
 struct agent_store_config {
     struct cs_log log, cache_log; /* of the service, and of what it keeps, as SPIRE separates them */
@@ -25,7 +29,8 @@ struct agent_store_config {
     const char *trust_domain;     /* name; borrowed */
     const struct catalog_plugin *const *plugins; /* SVIDStores; borrowed, the array for the call only */
     size_t plugin_count;
-    int64_t retry_ns; /* first wait after a failure, later ones are longer; 0: 5 s */
+    const char *state_path; /* file for what is to be known after a restart; NULL: none; copied */
+    int64_t retry_ns;       /* first wait after a failure, later ones are longer; 0: 5 s */
 };
 CS_CHECKED cs_code agent_store_new(const struct agent_store_config *cfg, struct agent_store **out,
                                    struct cs_err *e);

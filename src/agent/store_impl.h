@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The SVIDStore service from inside: store.c is the manager's side, store_work.c the plugins' threads.
+ * The SVIDStore service from inside: store.c is the manager's side, store_work.c the plugins' threads,
+ * store_state.c what is kept over restarts.
  *   [manager] the manager's thread only
  *   [lock]    under agent_store.lock; what only the manager changes it may read without
  *   [const]   set before anybody else sees it
@@ -75,6 +76,11 @@ struct agent_store {
     size_t stale;               /* [manager] */
     int64_t next_rotation;      /* [manager] wall ns */
     bool torn;                  /* [manager] a change was not taken over whole */
+    char *state_path;           /* [const] NULL: nothing is kept over restarts */
+    bool changed_places;        /* [lock] the file is out of date */
+    struct cs_vec remembered;   /* [lock] struct agent_entry: of the agent before, not looked at yet, or
+                                 * of plugins that are not there any more */
+    bool remembered_settled;    /* [manager] */
     struct cs_log_limit failures, refusals;
 };
 
@@ -90,7 +96,21 @@ void store_bury(struct store_place *p, struct store_gone *g);
 void store_gone_free(struct store_gone *g);
 /* Names the type and the values of the entry's selectors, in any order. */
 uint64_t store_where(const struct agent_entry *en);
+/* Buries what an agent before us put for the entry. CS_NOT_FOUND: there is no such plugin. */
+CS_CHECKED cs_code store_bury_entry(struct agent_store *s, const struct agent_entry *en, uint64_t where,
+                                    bool removed);
 /* Not locked: the thread of a place. */
 void *store_work(void *place);
+
+/* store_state.c. Reads the file if there is one; what cannot be read is logged. */
+CS_CHECKED cs_code store_state_load(struct agent_store *s, const char *path, struct cs_err *e);
+/* Lock held, after a delta was applied: what the agent before put, and nobody wants any more, is to be
+ * deleted. CS_INTERNAL: memory is out, call it again. */
+CS_CHECKED cs_code store_state_settle(struct agent_store *s);
+/* Writes the file when it is out of date. [manager], not locked. */
+void store_state_save(struct agent_store *s);
+void store_state_free(struct agent_store *s);
+/* Entries of the file's text, appended to out; for tests and fuzzing, too. CS_INVALID. */
+CS_CHECKED cs_code store_state_parse(struct cs_slice json, struct cs_vec *out, struct cs_err *e);
 
 #endif

@@ -62,6 +62,7 @@ void store_bury(struct store_place *p, struct store_gone *g)
                      KV(CS_F_SVID_STORE, p->plugin->name));
         unlist_gone(p, oldest);
         store_gone_free(oldest);
+        p->store->changed_places = true;
     }
     list_gone(p, g);
 }
@@ -168,6 +169,7 @@ static void do_remove(struct store_place *p, struct store_gone *g)
         return;
     }
     put_again(p, g);
+    s->changed_places = true;
     if (g->removed)
         cs_log_debug(&s->cfg.cache_log, "Entry removed", KV(CS_F_ENTRY, g->entry->id),
                      KV(CS_F_SPIFFE_ID, g->entry->spiffe_id));

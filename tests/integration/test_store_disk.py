@@ -71,6 +71,22 @@ def test_files_come_change_and_go(world, tmp_path):
     wait_for("no files", lambda: list(db.iterdir()) == [], 30)
 
 
+def test_what_goes_while_no_agent_runs_is_deleted_by_the_next(world, tmp_path):
+    server = plugin_server(world).start()
+    agent = join(world, server, store(tmp_path / "svids"))
+    gone = server.entry(agent.id, W + "/gone", *paths("gone"), storeSVID=True)
+    server.entry(agent.id, W + "/stays", *paths("stays"), storeSVID=True)
+    svids = tmp_path / "svids"
+    before = [wait_for("the files", lambda n=n: read(svids / n), 30)[0].serial_number for n in ("gone", "stays")]
+    agent.kill()
+    server.cli("entry", "delete", "-entryID", gone)
+    agent.start()
+    wait_for("a new SVID", lambda: read(svids / "stays")[0].serial_number != before[1], 30)
+    wait_for("no files", lambda: list((svids / "gone").iterdir()) == [])
+    agent.await_log("SVID deleted successfully")
+    assert stat.S_IMODE((agent.dir / "data" / "agent-stores.json").stat().st_mode) == 0o600
+
+
 def test_a_pair_is_a_pair_through_renewals(world, tmp_path):
     """Who opens ..data once never reads a key that does not fit, while SVIDs live for seconds."""
     server = plugin_server(world).start()

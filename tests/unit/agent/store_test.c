@@ -166,7 +166,7 @@ struct fixture {
     struct fake disk, cloud;
     struct agent_store *store;
     struct cs_log_sink *sink;
-    char log[64];
+    char log[64], state[80]; /* state: "" for none */
     struct crypto_key *key;
 };
 
@@ -224,6 +224,7 @@ static void make_store(struct fixture *f)
         .plugins = plugins,
         .plugin_count = 2,
         .retry_ns = RETRY_NS,
+        .state_path = f->state[0] != '\0' ? f->state : NULL,
     };
     assert_int_equal(agent_store_new(&cfg, &f->store, NULL), CS_OK);
 }
@@ -257,6 +258,8 @@ static int teardown(void **state)
     cs_log_sink_free(f->sink);
     crypto_key_unref(f->key);
     (void)unlink(f->log);
+    if (f->state[0] != '\0')
+        (void)unlink(f->state);
     free(f);
     return 0;
 }
@@ -692,6 +695,155 @@ static void test_no_memory(void **state)
     agent_entry_unref(en[1]);
 }
 
+/* --- Over restarts --- */
+
+static void restart(struct fixture *f)
+{
+    agent_store_free(f->store);
+    f->store = NULL;
+    make_store(f);
+}
+
+static void remember(struct fixture *f)
+{
+    (void)snprintf(f->state, sizeof f->state, "%s.json", f->log);
+    restart(f);
+    set_bundles(f, 1, 0);
+}
+
+/* The first sync of a process: all entries at once. */
+static void first_sync(struct fixture *f, const struct spec *specs, size_t count)
+{
+    CS_AUTO(spiffe_bundle) own = bundle_of("example.org", 1);
+    const struct spiffe_bundle *all[] = {own};
+    struct agent_entry *en[4];
+    for (size_t i = 0; i < count; i++)
+        en[i] = entry_of(&specs[i]);
+    const struct agent_cache_delta d = {
+        .bundles = all, .bundle_count = 1, .changed = en, .changed_count = count};
+    assert_int_equal(agent_store_apply(f->store, &d, NULL), CS_OK);
+    for (size_t i = 0; i < count; i++)
+        agent_entry_unref(en[i]);
+    (void)round_of(f);
+}
+
+static void test_what_went_while_down_is_deleted(void **state)
+{
+    struct fixture *f = *state;
+    remember(f);
+    store_new(f, &(struct spec){.id = "a", .selectors = {"disk:name:a", "disk:x:1"}});
+    store_new(f, &(struct spec){.id = "b", .selectors = {"disk:name:b"}});
+    store_new(f, &(struct spec){.id = "c", .selectors = {"disk:name:c"}});
+    expect_call(&f->disk, 2, "put /c name:c roots=1");
+    /* a stays, b is elsewhere, c is gone */
+    const struct spec now[] = {{.id = "a", .selectors = {"disk:x:1", "disk:name:a"}},
+                               {.id = "b", .selectors = {"cloud:name:b"}, .revision = 1}};
+    restart(f);
+    first_sync(f, now, 2);
+    expect_call(&f->cloud, 0, "put /b name:b roots=1");
+    pthread_mutex_lock(&f->disk.lock);
+    while (f->disk.count < 6 && wait_change(&f->disk)) {
+    }
+    size_t deletions = 0, puts = 0;
+    for (size_t i = 3; i < f->disk.count; i++) {
+        const char *call = f->disk.calls[i];
+        deletions += strcmp(call, "delete name:b") == 0 || strcmp(call, "delete name:c") == 0;
+        puts += strcmp(call, "put /a x:1,name:a roots=1") == 0;
+    }
+    pthread_mutex_unlock(&f->disk.lock);
+    assert_int_equal(deletions, 2);
+    assert_int_equal(puts, 1);
+    await_logged(f, "Entry removed", "entry=c");
+    agent_store_settle(f->store);
+    /* nothing is deleted twice */
+    restart(f);
+    first_sync(f, now, 2);
+    expect_call(&f->disk, 6, "put /a x:1,name:a roots=1");
+    expect_call(&f->cloud, 1, "put /b name:b roots=1");
+    assert_int_equal(calls_of(&f->disk), 7);
+}
+
+/* A place that another entry has now is not deleted, and one that is to be deleted still is not forgotten. */
+static void test_deletions_outlive_a_restart(void **state)
+{
+    struct fixture *f = *state;
+    remember(f);
+    store_new(f, &(struct spec){.id = "a", .selectors = {"disk:name:a"}});
+    store_new(f, &(struct spec){.id = "b", .selectors = {"disk:name:b"}});
+    expect_call(&f->disk, 1, "put /b name:b roots=1");
+    set_fail(&f->disk, 1000, CS_UNAVAILABLE);
+    drop(f, "a");
+    expect_call(&f->disk, 2, "delete name:a");
+    set_fail(&f->disk, 0, CS_OK);
+    restart(f);
+    size_t before = calls_of(&f->disk);
+    first_sync(f, &(struct spec){.id = "b2", .selectors = {"disk:name:b"}}, 1);
+    expect_call(&f->disk, before, "delete name:a");
+    expect_call(&f->disk, before + 1, "put /b2 name:b roots=1");
+}
+
+static void test_a_plugin_that_is_not_there_is_waited_for(void **state)
+{
+    struct fixture *f = *state;
+    remember(f);
+    store_new(f, &(struct spec){.id = "a", .selectors = {"disk:name:a"}});
+    expect_call(&f->disk, 0, "put /a name:a roots=1");
+    f->disk.plugin.name = "other";
+    restart(f);
+    first_sync(f, NULL, 0);
+    assert_true(logged(f, "What an SVIDStore holds stays: the plugin is not configured any more", "entry=a"));
+    store_new(f, &(struct spec){.id = "z", .selectors = {"cloud:name:z"}}); /* the file is written again */
+    expect_call(&f->cloud, 0, "put /z name:z roots=1");
+    f->disk.plugin.name = "disk";
+    restart(f);
+    first_sync(f, NULL, 0);
+    expect_call(&f->disk, 1, "delete name:a");
+    expect_call(&f->cloud, 1, "delete name:z");
+}
+
+static void test_a_damaged_file_is_no_reason_to_fail(void **state)
+{
+    static const char *const texts[] = {
+        "", "{", "{}", "{\"stored\":[{\"entry\":\"a\"}]}", "{\"stored\":[7]}", "{\"stored\":7}"};
+    struct fixture *f = *state;
+    remember(f);
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        FILE *out = fopen(f->state, "w");
+        assert_non_null(out);
+        assert_true(fputs(texts[i], out) >= 0);
+        assert_int_equal(fclose(out), 0);
+        restart(f);
+        assert_true(logged(f, "Could not read what stores hold", "it is not what was written"));
+    }
+    first_sync(f, &(struct spec){.id = "a", .selectors = {"disk:name:a"}}, 1);
+    expect_call(&f->disk, 0, "put /a name:a roots=1");
+    /* nor is a folder that cannot be written */
+    (void)unlink(f->state);
+    (void)snprintf(f->state, sizeof f->state, "/proc/nowhere/state");
+    restart(f);
+    first_sync(f, &(struct spec){.id = "a", .selectors = {"disk:name:a"}}, 1);
+    expect_call(&f->disk, 1, "put /a name:a roots=1");
+    assert_true(logged(f, "Could not write down what stores hold", "/proc/nowhere"));
+}
+
+static void test_restart_without_memory(void **state)
+{
+    struct fixture *f = *state;
+    remember(f);
+    store_new(f, &(struct spec){.id = "a", .selectors = {"disk:name:a"}});
+    expect_call(&f->disk, 0, "put /a name:a roots=1");
+    cs_code rc = CS_INTERNAL;
+    restart(f);
+    for (size_t n = 1; rc != CS_OK; n++) {
+        const struct agent_cache_delta none = {0};
+        (void)cs_mem_fail_at(n, false);
+        rc = agent_store_apply(f->store, &none, NULL);
+        (void)cs_mem_fail_at(0, false);
+        assert_true(n < 50);
+    }
+    expect_call(&f->disk, 1, "delete name:a");
+}
+
 /* Stopping while a call hangs: over as soon as the call is. */
 static void *let_go(void *arg)
 {
@@ -737,6 +889,11 @@ int main(void)
         T(test_tainted),
         T(test_new_revision_waits_for_its_svid),
         T(test_no_memory),
+        T(test_what_went_while_down_is_deleted),
+        T(test_deletions_outlive_a_restart),
+        T(test_a_plugin_that_is_not_there_is_waited_for),
+        T(test_a_damaged_file_is_no_reason_to_fail),
+        T(test_restart_without_memory),
         T(test_stop_in_a_call),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
