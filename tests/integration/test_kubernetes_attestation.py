@@ -172,6 +172,50 @@ def test_a_busy_server_is_asked_again(world, api, tmp_path):
     assert left == [0] and len(server.agent_ids()) == 1
 
 
+@pytest.mark.parametrize("what, text", [
+    ("nonsense", "unable to query token review API: the API server's answer is not a JSON object"),
+    ("endless", "unable to query token review API: POST \\\"https://127.0.0.1:"),
+    ("other types", 'fail to parse username from token review status for cluster \\"prod\\": empty username'),
+    ("five names", 'unexpected username format: system:serviceaccount:spire:spire-agent:x'),
+    ("two pods", 'fail to get pod name from token review status for cluster \\"prod\\": expected 1 name but got: 2'),
+    ("a pod of elsewhere", 'fail to get pod from k8s API server for cluster \\"prod\\": \\"..\\" is not the name of an object'),
+])
+def test_an_api_server_that_answers_nonsense(world, api, tmp_path, what, text):
+    def answer(h, method, path):
+        if method != "POST":
+            return False
+        user = {"username": "system:serviceaccount:spire:spire-agent", "extra": {
+            "authentication.kubernetes.io/pod-name": ["p"], "authentication.kubernetes.io/pod-uid": ["u"]}}
+        if what == "five names":
+            user["username"] += ":x"
+        elif what == "two pods":
+            user["extra"]["authentication.kubernetes.io/pod-name"] = ["p", "q"]
+        elif what == "a pod of elsewhere":
+            user["extra"]["authentication.kubernetes.io/pod-name"] = [".."]
+        review = {"status": {"authenticated": True, "audiences": ["spire-server"], "user": user}}
+        if what == "nonsense":
+            review = ["no", "object"]
+        elif what == "endless":
+            review = {"status": {"error": "x" * (4 << 20)}}
+        elif what == "other types":
+            review["status"]["user"] = {"username": 1, "extra": []}
+        try:
+            api.reply(h, 201, review)
+        except OSError:  # it had enough
+            pass
+        return True
+
+    api.trouble.append(answer)
+    server = world.server(plugins=psat(api)).start()
+    pod, token = placed(api, tmp_path)
+    agent = kubeapi.agent(world, server, "k8s_psat", "prod", token).spawn()
+    server.await_log(text)
+    if what == "endless":
+        server.await_log("the response has more than 1048576 bytes")
+    assert server.agent_ids() == []
+    agent.kill()
+
+
 def test_an_empty_or_absent_token(world, api, tmp_path):
     server = world.server(plugins=psat(api)).start()
     token = tmp_path / "token"

@@ -201,6 +201,8 @@ static cs_code repeat(struct kube_client *c, struct kube_attempt *a, json_t **ou
     for (unsigned n = 0;; n++) {
         CS_CLEANUP(http_response_free) struct http_response r = {0};
         a->timeout_ns = end - cs_mono_ns(clock);
+        if (a->timeout_ns <= 0) /* 0 would mean the default */
+            return cs_fail(e, CS_DEADLINE, "%s %s: timed out", q->method, q->path);
         cs_code rc = attempt(c, a, &r, out, e);
         if (rc == CS_OK || n + 1 == ATTEMPTS || !again(q, &r, rc))
             return rc;
