@@ -13,6 +13,7 @@ extern const struct plugin_builtin plugin_agent_nodeattestor_k8s_psat;
 extern const struct plugin_builtin plugin_agent_nodeattestor_k8s_sat;
 extern const struct plugin_builtin plugin_agent_nodeattestor_nitro_enclave;
 extern const struct plugin_builtin plugin_svidstore_disk;
+extern const struct plugin_builtin plugin_workloadattestor_slurm;
 extern const struct plugin_builtin plugin_workloadattestor_unix;
 
 extern const struct plugin_bridge plugin_bridge_agent_keymanager;
@@ -35,6 +36,7 @@ static const struct plugin_builtin *const svidstores[] = {
     &plugin_svidstore_disk,
 };
 static const struct plugin_builtin *const workloadattestors[] = {
+    &plugin_workloadattestor_slurm,
     &plugin_workloadattestor_unix,
 };
 

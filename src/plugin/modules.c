@@ -8,6 +8,7 @@ static const struct {
     const char *program, *type, *name, *module;
 } rows[] = {
     {"agent", PLUGIN_TYPE_SVIDSTORE, "sconecas_sessionmanager", "sconecas"},
+    {"agent", PLUGIN_TYPE_WORKLOADATTESTOR, "docker", "workload_docker"},
     {"agent", PLUGIN_TYPE_WORKLOADATTESTOR, "k8s", "workload_k8s"},
     {"server", PLUGIN_TYPE_BUNDLEPUBLISHER, "k8s_configmap", "kubernetes"},
     {"server", PLUGIN_TYPE_NODEATTESTOR, "k8s_psat", "kubernetes"},

@@ -155,3 +155,60 @@ def test_k8s_many_wait_and_others_go_on(world, places, stand_in):
         for c in clients:
             c.kill()
             c.wait()
+
+
+CONTAINER_JSON = """{"Id": "%s", "Config": {"Image": "registry.test/img:1", "Labels": {"a": "1", "b.c": "x:y"},
+    "Env": ["PATH=/bin", "EMPTY="]}}""" % ID
+DOCKER = sorted(["label:a:1", "label:b.c:x:y", "env:PATH=/bin", "env:EMPTY=", "image_id:registry.test/img:1",
+                 "image_config_digest:sha256:aabb"])
+
+
+def engine(method, path, headers):
+    """Docker's, with or without a version in front of the path."""
+    if path == "/_ping":
+        return 200, "OK"
+    if path.endswith(f"/containers/{ID}/json"):
+        return 200, CONTAINER_JSON
+    if "/images/" in path:
+        return 200, '{"Id": "sha256:aabb", "RepoDigests": []}'
+    return 404, '{"message": "No such container"}'
+
+
+def docker(*options):
+    return 'WorkloadAttestor "docker" {{ plugin_data {{\n{}\n}} }}'.format("\n".join(options))
+
+
+def test_docker_selectors(world, both, places, stand_in, tmp_path):
+    stand_in(engine, unix=tmp_path / "d.sock")
+    agent = start(world, both, docker(f'docker_socket_path = "unix://{tmp_path}/d.sock"'))
+    assert attest(agent, places.at(f"/docker/{ID}")) == DOCKER
+    assert attest(agent, places.at(f"/system.slice/docker-{ID}.scope")) == DOCKER
+    assert attest(agent, places.at("/user.slice")) == []
+    said = attest(agent, places.at("/docker/" + "1" * 64)).replace("\\", "")
+    assert "desc = workloadattestor(docker): Error response from daemon: No such container" in said
+
+
+def test_docker_matchers(world, both, places, stand_in, tmp_path):
+    stand_in(engine, unix=tmp_path / "d.sock")
+    agent = start(world, both, docker(f'docker_socket_path = "unix://{tmp_path}/d.sock"', "use_new_container_locator = false",
+                                      'container_id_cgroup_matchers = ["/my.slice/*/<id>/*"]'))
+    assert attest(agent, places.at(f"/my.slice/x/{ID}/y")) == DOCKER
+    assert attest(agent, places.at(f"/docker/{ID}")) == []
+
+
+def test_docker_podman(world, both, places, stand_in, tmp_path):
+    stand_in(engine, unix=tmp_path / "root.sock")
+    stand_in(engine, unix=tmp_path / "user-1000.sock")
+    agent = start(world, both, docker(f'docker_socket_path = "unix://{tmp_path}/none.sock"',
+                                      f'podman_socket_path = "unix://{tmp_path}/root.sock"',
+                                      f'podman_socket_path_template = "unix://{tmp_path}/user-%d.sock"'))
+    assert attest(agent, places.at(f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope")) == DOCKER
+    assert attest(agent, places.at(f"/machine.slice/libpod-{ID}.scope")) == DOCKER
+
+
+def test_slurm(world, both, places):
+    agent = start(world, both, 'WorkloadAttestor "slurm" { plugin_data {} }')
+    assert attest(agent, places.at("/system.slice/slurmstepd.scope/job_42/step_batch/slurm")) == ["job_id:42", "step:batch"]
+    assert attest(agent, places.at("/system.slice/n1_slurmstepd.scope/s5K1KKYAYG5D00/step_0/user/task_0")) == \
+        ["sluid:s5K1KKYAYG5D00", "step:0"]
+    assert attest(agent, places.at("/user.slice/slurmstepd.scope/job_42/step_batch")) == []

@@ -106,9 +106,14 @@ class Places:
             return enter
         folders = []
         for top in sorted(pathlib.Path("/sys/fs/cgroup").iterdir()):
-            if (top / "cgroup.procs").exists() and top.name != "cpuset" and not top.is_symlink():
-                folder = top / path.lstrip("/")
-                folder.mkdir(parents=True, exist_ok=True)
+            if (top / "cgroup.procs").exists() and not top.is_symlink():
+                folder = top
+                for name in path.strip("/").split("/"):
+                    above, folder = folder, folder / name
+                    folder.mkdir(exist_ok=True)
+                    for setting in ("cpuset.cpus", "cpuset.mems"):  # empty ones let nobody in
+                        if (folder / setting).exists():
+                            (folder / setting).write_text((above / setting).read_text())
                 folders.append(folder)
                 self.made.append((top, folder))
 
