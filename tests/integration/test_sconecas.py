@@ -1,7 +1,7 @@
 """SVIDs in a SCONE CAS: our server and agent with the SVIDStore sconecas_sessionmanager, and the stand-in for the CAS."""
 
 import re
-import sys
+import threading
 
 import pytest
 from cryptography import x509
@@ -9,14 +9,9 @@ from cryptography.hazmat.primitives import serialization
 
 from pki import root_pem
 from plugins import Plugin, agent as plugin_agent, server as plugin_server
+from sconecas import APP, HASH, await_versions, block, caslib, entry
 from spire import REPO, wait_for
 
-sys.path.insert(0, str(REPO / "tests" / "scone"))
-import cas as caslib  # noqa: E402
-
-TYPE = "sconecas_sessionmanager"
-HASH = "3f" * 32
-APP = "spiffe://example.org/app"
 SHORT = 'ca_ttl = "60s"\n    default_x509_svid_ttl = "12s"'
 
 
@@ -27,29 +22,6 @@ def cas(tmp_path_factory):
     made.stop()
 
 
-def block(cas, folder, templates=REPO / "examples" / "scone", **changes):
-    options = {
-        "cas_connection_string": cas.url,
-        "cas_client_certificate": cas.dir / "session.crt",
-        "cas_client_key": cas.dir / "session.key",
-        "trust_anchor_certificate": cas.dir / "cas.crt",
-        "cas_predecessor_dir": folder,
-        "svid_session_template_file": templates / "svid.yaml",
-        "bundle_session_template_file": templates / "bundle.yaml",
-        "federated_bundles_session_template_file": templates / "federated-bundles.yaml",
-        **changes,
-    }
-    lines = "\n".join(f'{k} = "{v}"' for k, v in options.items())
-    return f'SVIDStore "{TYPE}" {{ plugin_data {{\n{lines}\n}} }}'
-
-
-def entry(server, agent, spiffe_id=APP, session="NS/app", bundle="NS/ca", federated=None, **flags):
-    selectors = [f"{TYPE}:session_name:{session}", f"{TYPE}:session_hash:{HASH}"]
-    selectors += [f"{TYPE}:trust_bundle_session_name:{bundle}"] if bundle else []
-    selectors += [f"{TYPE}:fed_bundles_session_name:{federated}"] if federated else []
-    return server.entry(agent.id, spiffe_id, *selectors, storeSVID=True, **flags)
-
-
 def secret(cas, session, name):
     last = cas.last(session)
     return last.secrets[name]["value"] if last else None
@@ -57,14 +29,6 @@ def secret(cas, session, name):
 
 def leaf(cas, session="NS/app-injector"):
     return x509.load_pem_x509_certificate(secret(cas, session, "svid").encode())
-
-
-def keys(cas, session):
-    return [v.secrets["svid_key"]["value"] for v in cas.versions(session)]
-
-
-def await_versions(cas, session, n, limit=20):
-    return wait_for(f"version {n} of {session}", lambda: len(cas.versions(session)) >= n and cas.versions(session), limit)
 
 
 def assert_no_secrets(agent, cas):
@@ -221,7 +185,8 @@ def test_an_answer_that_repeats_the_key_is_not_logged(world, cas, tmp_path):
 
 def test_slow_cas_loses_no_hash_and_holds_up_nobody(world, cas, tmp_path):
     """The CAS takes longer for one session than anybody waits; the others go on, and its hash is kept."""
-    cas.fault = lambda name, body: ("silent", 8) if name == "NS/slow-injector" else None
+    answer = threading.Event()
+    cas.fault = lambda name, body: ("silent", answer) if name == "NS/slow-injector" else None
     server = plugin_server(world).start()
     agent = plugin_agent(world, server, block(cas, tmp_path)).join()
     entry(server, agent, "spiffe://example.org/slow", "NS/slow")
@@ -231,14 +196,16 @@ def test_slow_cas_loses_no_hash_and_holds_up_nobody(world, cas, tmp_path):
     for i in range(20):
         await_versions(cas, f"NS/{i}-injector", 1, 8)
     path = tmp_path / "NS/slow-injector"
-    assert not path.exists(), "the slow one was not slow enough to show anything"
+    agent.await_log("unable to post svid into cas: no answer of the CAS yet")
+    assert not path.exists()
+    answer.set()
     wait_for("the slow one's hash", lambda: path.exists() and path.read_text() == cas.last("NS/slow-injector").hash)
     wait_for("all stored", lambda: agent.log().count("SVID stored successfully") == 21, 30)
     assert len(cas.versions("NS/slow-injector")) == 1, "the slow session was posted twice"
 
 
 def test_many_stuck_sessions_are_bounded(world, cas, tmp_path):
-    cas.fault = lambda name, body: ("slow", 600)
+    cas.fault = lambda name, body: ("slow", threading.Event())
     server = plugin_server(world).start()
     agent = plugin_agent(world, server, block(cas, tmp_path)).join()
     for i in range(4):
@@ -300,6 +267,21 @@ def test_unknown_predecessor_is_explained_and_mended_by_hand(world, cas, tmp_pat
     await_versions(cas, "NS/app-injector", 2)
 
 
+def test_a_session_that_was_taken_without_a_hash_is_explained(world, cas, tmp_path):
+    bad = [True]
+    cas.fault = lambda name, body: ("forget-hash",) if bad else None
+    server = plugin_server(world).start()
+    agent = plugin_agent(world, server, block(cas, tmp_path)).join()
+    entry(server, agent)
+    agent.await_log("the CAS took the session and did not say its hash")
+    bad.clear()
+    agent.await_log("unknown predecessor hash needed for the session=NS/app-injector Reconfigure your CAS")
+    (tmp_path / "NS").mkdir(exist_ok=True)
+    (tmp_path / "NS/app-injector").write_text(cas.last("NS/app-injector").hash)
+    await_versions(cas, "NS/app-injector", 2, 30)
+    agent.await_log("SVID stored successfully")
+
+
 def test_full_disk_does_not_lose_the_hash(world, cas, tmp_path):
     (tmp_path / "NS").write_text("in the way")
     server = plugin_server(world).start()
@@ -323,7 +305,7 @@ def test_names_that_could_escape_are_refused(world, cas, tmp_path, session):
 
 
 def test_two_stores_of_which_one_is_stuck(world, cas, tmp_path, plugins):
-    cas.fault = lambda name, body: ("slow", 600)
+    cas.fault = lambda name, body: ("slow", threading.Event())
     server = plugin_server(world).start()
     other = Plugin(plugins, tmp_path, "agent", "SVIDStore", "shelf", folder=tmp_path / "shelf")
     agent = plugin_agent(world, server, block(cas, tmp_path / "pred"), other.block()).join()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+from sconecas import caslib
 from spire import BIN, PATIENCE, REPO, free_port
 
 PAGE = REPO / "docs" / "scone.md"
@@ -51,8 +52,6 @@ def test_the_page_can_be_followed(tmp_path):
 
 def test_another_version_of_a_session_gets_no_svid(tmp_path):
     """What the page says of imports holds in the stand-in, so that the page does not prove too little."""
-    sys.path.insert(0, str(REPO / "tests" / "scone"))
-    import cas as caslib
     cas = caslib.Cas(tmp_path)
     try:
         app = 'name: app\nversion: "0.3"\nservices:\n  - {name: s, command: c, environment: {K: "$$SCONE::k:crt$$"}}\n' \

@@ -76,8 +76,8 @@ class Version:
 class Cas:
     """Sessions in memory. `requests` is every body that came, `posts` the names of sessions that were taken, in order.
     `fault` may be set to a function of (name, body) that returns None, or what to do instead: ("status", code, text),
-    ("raw", bytes), ("drop",), ("slow", seconds) before a good answer, ("silent", seconds) after the session was taken,
-    ("forget-hash",) takes it and answers 201 without one."""
+    ("raw", bytes), ("drop",), ("slow", event) waits for a threading.Event before it takes the session, ("silent", event)
+    after it was taken, ("forget-hash",) takes it and answers 201 without one."""
 
     def __init__(self, folder, port=0):
         self.dir = pathlib.Path(folder)
@@ -280,10 +280,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.close()
 
-    def wait(self, seconds):
-        if self.cas.stopping.wait(seconds):
-            self.drop()
-            return False
+    def wait(self, event):
+        while not event.wait(0.05):
+            if self.cas.stopping.is_set():
+                self.drop()
+                return False
         return True
 
     def post(self, body):

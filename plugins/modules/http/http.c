@@ -172,6 +172,7 @@ static bool set_route(struct http_transfer *t)
            SET(CURLOPT_REDIR_PROTOCOLS_STR, onward) &&
            SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) && SET(CURLOPT_MAXCONNECTS, 2L) &&
            SET(CURLOPT_FRESH_CONNECT, t->request->once ? 1L : 0L) &&
+           SET(CURLOPT_FORBID_REUSE, t->request->last ? 1L : 0L) &&
            SET(CURLOPT_SSL_SESSIONID_CACHE, 0L) && /* a resumed session would not be verified again */
            (o->proxy_from_env || SET(CURLOPT_PROXY, o->proxy != NULL ? o->proxy : "")) &&
            (o->unix_path == NULL || SET(CURLOPT_UNIX_SOCKET_PATH, o->unix_path));

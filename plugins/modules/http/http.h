@@ -68,6 +68,7 @@ struct http_request {
     /* It must not be sent twice: goes over a new connection, since libcurl sends again what it sent over a
      * kept one that turns out to be closed. */
     bool once;
+    bool last;                      /* the connection is not kept for other calls */
     unsigned max_redirects;         /* 0: a redirect is a response like others */
     const struct crypto_stop *stop; /* the call ends within a second of its asking; may be NULL */
     const struct http_sigv4 *sigv4; /* NULL: none */

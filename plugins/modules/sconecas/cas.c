@@ -81,6 +81,7 @@ cs_code scone_cas_post(struct http_client *c, const char *url, struct cs_slice s
         .timeout_ns = timeout_ns,
         .max_body = ANSWER_MAX,
         .once = true, /* a second copy of a session that was taken would be a conflict */
+        .last = true,
         .stop = stop,
     };
     CS_CLEANUP(http_response_free) struct http_response response = {0};

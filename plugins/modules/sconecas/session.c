@@ -416,25 +416,29 @@ static cs_code await_end(struct scone_sessions *s, struct state *st, const uint8
 /* Lock held. Marks the state busy, so that it is the caller's. */
 static cs_code acquire(struct scone_sessions *s, const char *name, struct state **out, struct cs_err *e)
 {
-    const struct timespec end = until(cs_mono_ns(&cs_clock_system) + s->cfg.patience_ns);
-    struct state *st = NULL;
-    for (int rc = 0;;) {
-        st = state_of(s, name);
+    const int64_t end = cs_mono_ns(&cs_clock_system) + s->cfg.patience_ns;
+    for (;;) {
+        struct state *st = state_of(s, name);
         if (st == NULL)
             return cs_nomem(e);
-        if (!st->busy && s->running < SCONE_POSTS_MAX)
-            break;
-        if (st->busy && cs_mono_ns(&cs_clock_system) >= st->since + s->cfg.patience_ns)
-            return cs_fail(e, CS_UNAVAILABLE, "an earlier post of the session %s has no answer yet", name);
-        if (rc == ETIMEDOUT)
-            return cs_fail(e, CS_UNAVAILABLE, "%d sessions wait for an answer of the CAS", SCONE_POSTS_MAX);
-        rc = pthread_cond_timedwait(&s->ended, &s->lock, &end);
+        if (!st->busy && s->running < SCONE_POSTS_MAX) {
+            st->busy = true;
+            st->since = cs_mono_ns(&cs_clock_system);
+            s->running++;
+            *out = st;
+            return CS_OK;
+        }
+        /* who was slow once is not waited for again */
+        const int64_t patience = st->busy ? st->since + s->cfg.patience_ns : end;
+        const int64_t wake = patience < end ? patience : end;
+        if (cs_mono_ns(&cs_clock_system) >= wake)
+            return st->busy ? cs_fail(e, CS_UNAVAILABLE,
+                                      "an earlier post of the session %s has no answer yet", name)
+                            : cs_fail(e, CS_UNAVAILABLE, "%d sessions wait for an answer of the CAS",
+                                      SCONE_POSTS_MAX);
+        const struct timespec ts = until(wake);
+        (void)pthread_cond_timedwait(&s->ended, &s->lock, &ts);
     }
-    st->busy = true;
-    st->since = cs_mono_ns(&cs_clock_system);
-    s->running++;
-    *out = st;
-    return CS_OK;
 }
 
 /* Lock held. */
