@@ -402,6 +402,7 @@ const struct config_plugin_doc config_plugin_docs[] = {
     {"agent", "WorkloadAttestor", "k8s", "Selectors from the Kubernetes pod and container of a process.",
      &config_k8s_section},
     {"agent", "WorkloadAttestor", "slurm", "Selectors from the Slurm job and step of a process.", NULL},
+    {"agent", "WorkloadAttestor", "systemd", "Selectors from the systemd unit of a process.", NULL},
     {"agent", "WorkloadAttestor", "unix", "Selectors from the user, groups and program of a process.",
      &unix_section},
     {NULL, NULL, NULL, NULL, NULL},

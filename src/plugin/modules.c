@@ -10,6 +10,7 @@ static const struct {
     {"agent", PLUGIN_TYPE_SVIDSTORE, "sconecas_sessionmanager", "sconecas"},
     {"agent", PLUGIN_TYPE_WORKLOADATTESTOR, "docker", "workload_docker"},
     {"agent", PLUGIN_TYPE_WORKLOADATTESTOR, "k8s", "workload_k8s"},
+    {"agent", PLUGIN_TYPE_WORKLOADATTESTOR, "systemd", "workload_systemd"},
     {"server", PLUGIN_TYPE_BUNDLEPUBLISHER, "k8s_configmap", "kubernetes"},
     {"server", PLUGIN_TYPE_NODEATTESTOR, "k8s_psat", "kubernetes"},
     {"server", PLUGIN_TYPE_NODEATTESTOR, "k8s_sat", "kubernetes"},

@@ -212,3 +212,68 @@ def test_slurm(world, both, places):
     assert attest(agent, places.at("/system.slice/n1_slurmstepd.scope/s5K1KKYAYG5D00/step_0/user/task_0")) == \
         ["sluid:s5K1KKYAYG5D00", "step:0"]
     assert attest(agent, places.at("/user.slice/slurmstepd.scope/job_42/step_batch")) == []
+
+
+BUS_CONF = """<busconfig>
+  <type>system</type>
+  <listen>unix:path={dir}/bus.sock</listen>
+  <policy context="default">
+    <allow user="*"/><allow own="*"/><allow send_destination="*"/><allow eavesdrop="false"/>
+  </policy>
+</busconfig>
+"""
+
+
+@pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    """A bus of the test's own; called with a mode of test-systemd it puts that on it, in the place of the one before."""
+    made = []
+
+    def end(each):
+        each.stdin.close()
+        each.stdout.close()
+        each.wait(10)
+    (tmp_path / "bus.conf").write_text(BUS_CONF.format(dir=tmp_path))
+    bus = subprocess.Popen(["dbus-daemon", "--nofork", "--nopidfile", f"--config-file={tmp_path}/bus.conf"])
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/bus.sock")
+    spire.wait_for("the bus", (tmp_path / "bus.sock").exists)
+
+    def stand_in(mode):
+        if made:
+            end(made.pop())
+        made.append(subprocess.Popen([spire.BIN.parent / "tests" / "test-systemd", "web.service",
+                                      "/etc/systemd/system/web.service", mode],
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert made[-1].stdout.readline() == "ready\n"
+    stand_in.bus = bus
+    yield stand_in
+    for each in made:
+        end(each)
+    bus.terminate()
+    bus.wait(10)
+
+
+SYSTEMD = 'WorkloadAttestor "systemd" { plugin_data {} }'
+
+
+def test_systemd(world, both, systemd):
+    systemd("good")
+    agent = start(world, both, SYSTEMD)
+    for _ in range(3):
+        assert attest(agent, None) == ["fragment_path:/etc/systemd/system/web.service", "id:web.service"]
+
+
+def test_systemd_refuses(world, both, systemd):
+    systemd("good")  # SPIRE's agent is not healthy when it cannot attest itself
+    agent = start(world, both, SYSTEMD)
+    systemd("unknown")
+    said = attest(agent, None)
+    assert "code = Internal desc = workloadattestor(systemd): failed to get unit by pid " in said
+    assert "does not belong to any loaded unit." in said
+    systemd("number")
+    assert "workloadattestor(systemd): Returned value for Id was not a string: " in attest(agent, None)
+    systemd("good")
+    assert "id:web.service" in attest(agent, None)
+    systemd.bus.terminate()
+    systemd.bus.wait(10)
+    assert "workloadattestor(systemd): failed to " in attest(agent, None)
