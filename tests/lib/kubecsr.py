@@ -2,6 +2,8 @@
 
 import base64
 import copy
+import signal
+import sys
 import threading
 
 import nodecerts
@@ -153,3 +155,20 @@ users: {{}}
             self.version += 1
             obj["metadata"]["resourceVersion"] = str(self.version)
             self._tell("DELETED", key, obj)
+
+
+def main(folder):
+    """For docs/kubernetes.md: a cluster with one node, n1, and one pod of an agent, until it is told to end."""
+    api = CsrApi(folder, auto=True)
+    api.node("n1")
+    pod = api.pod("spire", "spire-agent-x7k2p", "n1")
+    (api.dir / "token").write_text(api.projected_token(pod))
+    api.kubeconfig("server.kubeconfig")
+    (api.dir / "ready").touch()
+    signal.sigwait([signal.SIGTERM, signal.SIGINT])
+    api.close()
+
+
+if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])
+    main(sys.argv[1])
