@@ -5,6 +5,7 @@
 #include "plugins/modules/workload_k8s/pods.h"
 
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <setjmp.h>
 #include <stdatomic.h>
@@ -264,6 +265,12 @@ static int on_null(void *ctx)
     return here(r) == LABELS ? add_label(r, "") : 1;
 }
 
+/* Valid UTF-8, and no NUL, which would cut it off. */
+static bool is_text(const unsigned char *text, size_t n)
+{
+    return n == 0 || (memchr(text, 0, n) == NULL && cs_utf8_valid(cs_slice_of(text, n)));
+}
+
 static const char *keep(struct k8s_reader *r, const unsigned char *text, size_t n)
 {
     return n > 0 ? cs_arena_strndup(r->list->arena, (const char *)text, n) : "";
@@ -278,8 +285,8 @@ static int on_string(void *ctx, const unsigned char *text, size_t n)
     const struct field *f = here(r) == LABELS ? NULL : field_of(r);
     if (here(r) != LABELS && f == NULL)
         return step_of(r) != NULL ? misfit(r) : 1;
-    if (n > 0 && memchr(text, 0, n) != NULL) {
-        set_fault(r, name_of(here(r)), f != NULL ? r->key : "", "has a NUL in it");
+    if (!is_text(text, n)) {
+        set_fault(r, name_of(here(r)), f != NULL ? r->key : "", "is not good UTF-8 text");
         return 1;
     }
     const char *kept = keep(r, text, n);
@@ -301,8 +308,8 @@ static int on_key(void *ctx, const unsigned char *text, size_t n)
     if (here(r) == OTHER)
         return 1;
     if (here(r) == LABELS) {
-        if (n > 0 && memchr(text, 0, n) != NULL)
-            set_fault(r, name_of(LABELS), "", "has a NUL in it");
+        if (!is_text(text, n))
+            set_fault(r, name_of(LABELS), "", "is not good UTF-8 text");
         r->label = keep(r, text, n);
         return r->label != NULL ? 1 : no_memory(r);
     }
@@ -486,7 +493,10 @@ static cs_code set_up(struct k8s_reader *r, struct cs_err *e)
     if (r->list->arena == NULL || setjmp(r->no_memory) != 0)
         return cs_nomem(e);
     r->yajl = yajl_alloc(&calls, &memory, r);
-    return r->yajl != NULL ? CS_OK : cs_nomem(e);
+    if (r->yajl == NULL)
+        return cs_nomem(e);
+    yajl_config(r->yajl, yajl_dont_validate_strings, 1); /* what is kept is looked at here: far less */
+    return CS_OK;
 }
 
 cs_code k8s_reader_new(struct k8s_reader **out, struct cs_err *e)
