@@ -277,3 +277,29 @@ def test_systemd_refuses(world, both, systemd):
     systemd.bus.terminate()
     systemd.bus.wait(10)
     assert "workloadattestor(systemd): failed to " in attest(agent, None)
+
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{{name: c, context: {{cluster: k, user: u}}}}]
+clusters: [{{name: k, cluster: {{server: "https://127.0.0.1:{port}", certificate-authority: "{ca}"}}}}]
+users: [{{name: u, user: {{token: "secret"}}}}]
+"""
+
+
+def test_k8s_namespace_labels(world, places, stand_in, tmp_path, monkeypatch):
+    labels = {"answer": (200, '{"metadata": {"name": "prod", "labels": {"team": "red", "a/b": ""}}}')}
+    cert, key, roots = server_files(tmp_path)
+    api = stand_in(lambda method, path, headers: labels["answer"] if path == "/api/v1/namespaces/prod" else (404, "{}"),
+                   tls=(cert, key))
+    kubelet = stand_in(lister(pod(UID, ID)))
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG.format(port=api.port, ca=roots))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    agent = start(world, None, k8s(f"kubelet_read_only_port = {kubelet.port}", "enable_namespace_labels = true"))
+    assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER + ["ns-label:team:red", "ns-label:a/b:"])
+    assert api.requests[0][1]["Authorization"] == "Bearer secret"
+    labels["answer"] = (403, '{"kind": "Status", "status": "Failure", "message": "no", "reason": "Forbidden", "code": 403}')
+    said = attest(agent, places.at(CGROUP)).replace("\\", "")
+    assert 'code = Internal desc = workloadattestor(k8s): unable to get namespace labels for "prod": ' in said
