@@ -26,10 +26,8 @@ static const struct plugin_builtin *const keymanagers[] = {
     &plugin_keymanager_memory,
 };
 static const struct plugin_builtin *const nodeattestors[] = {
-    &plugin_agent_nodeattestor_join_token,
-    &plugin_agent_nodeattestor_k8s_csr,
-    &plugin_agent_nodeattestor_k8s_psat,
-    &plugin_agent_nodeattestor_k8s_sat,
+    &plugin_agent_nodeattestor_join_token,    &plugin_agent_nodeattestor_k8s_csr,
+    &plugin_agent_nodeattestor_k8s_psat,      &plugin_agent_nodeattestor_k8s_sat,
     &plugin_agent_nodeattestor_nitro_enclave,
 };
 static const struct plugin_builtin *const svidstores[] = {
