@@ -350,6 +350,10 @@ static void *read_folder(void *arg)
     (void)snprintf(path, sizeof path, "%s/..data", r->place->dir);
     while (!atomic_load(&r->stop)) {
         int dir = open(path, O_RDONLY | O_DIRECTORY);
+        if (dir < 0 && errno == ENOENT) { /* gone between the link and what it named */
+            atomic_fetch_add(&r->again, 1);
+            continue;
+        }
         bool all = read_at(dir, "svid.pem", svid) && read_at(dir, "svid_key.pem", key) &&
                    read_at(dir, "svid_bundle.pem", bundle);
         close(dir);
