@@ -391,6 +391,8 @@ const struct config_plugin_doc config_plugin_docs[] = {
      &config_k8s_sat_agent_section},
     {"agent", "NodeAttestor", "nitro_enclave", "Proves an AWS Nitro Enclave by its attestation document.",
      &agent_nitro_enclave_section},
+    {"agent", "SVIDStore", "aws_secretsmanager", "Keeps SVIDs as secrets of AWS Secrets Manager.",
+     &config_aws_secretsmanager_section},
     {"agent", "SVIDStore", "disk",
      "Writes SVIDs to files, and tells programs that they were replaced. Ours: SPIRE has no such plugin.",
      &config_svidstore_disk_section},

@@ -106,6 +106,14 @@ struct config_unix {
 CS_CHECKED cs_code config_read_unix(struct cs_slice text, struct cs_arena *a, struct config_unix *out,
                                     struct cs_err *e);
 
+/* SVIDStore "aws_secretsmanager": `region is required`. */
+struct config_aws_secretsmanager {
+    const char *access_key_id, *secret_access_key, *region; /* the first two may be "" */
+};
+extern const struct config_section config_aws_secretsmanager_section;
+CS_CHECKED cs_code config_read_aws_secretsmanager(struct cs_slice text, struct cs_arena *a,
+                                                  struct config_aws_secretsmanager *out, struct cs_err *e);
+
 /* SVIDStore "disk". Unknown options are an error. */
 struct config_svidstore_hook {
     const char *name;

@@ -165,3 +165,40 @@ cs_code config_read_svidstore_disk(struct cs_slice text, struct cs_arena *a,
     CS_TRY(read_directories(&f, a, &out->directories, e));
     return read_hooks(&f.hook, a, out, e);
 }
+
+/* --- "aws_secretsmanager" --- */
+
+#define AT(field) offsetof(struct config_aws_secretsmanager, field)
+static const struct config_option aws_options[] = {
+    {"access_key_id", CONFIG_STRING, CONFIG_READY, AT(access_key_id), NULL,
+     "AWS access key ID. Not given: `AWS_ACCESS_KEY_ID` of the environment.", NULL},
+    {"secret_access_key", CONFIG_STRING, CONFIG_READY, AT(secret_access_key), NULL,
+     "AWS secret access key. Not given: `AWS_SECRET_ACCESS_KEY` of the environment.", NULL},
+    {"region", CONFIG_STRING, CONFIG_READY, AT(region), NULL, "AWS region the secrets are kept in. Needed.",
+     NULL},
+};
+#undef AT
+const struct config_section config_aws_secretsmanager_section = {.title = "aws_secretsmanager",
+                                                                 .size =
+                                                                     sizeof(struct config_aws_secretsmanager),
+                                                                 .given = CONFIG_NO_OFFSET,
+                                                                 .unknown = CONFIG_NO_OFFSET,
+                                                                 .options = aws_options,
+                                                                 .count = COUNT(aws_options)};
+
+cs_code config_read_aws_secretsmanager(struct cs_slice text, struct cs_arena *a,
+                                       struct config_aws_secretsmanager *out, struct cs_err *e)
+{
+    struct hcl_items items;
+    *out = (struct config_aws_secretsmanager){0};
+    cs_code code = hcl_parse(text, a, &items, e);
+    if (code == CS_OK)
+        code = config_decode(&config_aws_secretsmanager_section, items, "root", a, out, e);
+    const char **const texts[] = {&out->access_key_id, &out->secret_access_key, &out->region};
+    for (size_t i = 0; i < COUNT(texts); i++)
+        if (*texts[i] == NULL)
+            *texts[i] = "";
+    if (code != CS_OK)
+        return code == CS_INVALID ? cs_wrap(e, "unable to decode configuration") : code;
+    return *out->region == 0 ? cs_fail(e, CS_INVALID, "region is required") : CS_OK;
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * SVIDStore "aws_secretsmanager": selectors, calls, tag and texts are SPIRE's
+ * (doc/plugin_agent_svidstore_aws_secretsmanager.md).
+ */
+#include "base/mem.h"
+#include "base/text.h"
+#include "config/plugin_config.h"
+#include "crypto/jose.h"
+#include "plugin/svidstore.h"
+#include "plugins/modules/aws/aws.h"
+#include "plugins/modules/aws/plugins.h"
+
+#include <pthread.h>
+
+struct store {
+    struct plugin_env env;
+    pthread_mutex_t lock; /* held by a call, and while the configuration is replaced */
+    struct aws *aws;
+};
+
+/* --- Life --- */
+
+static cs_code create(const struct plugin_env *env, void **self, struct cs_err *e)
+{
+    struct store *s = cs_calloc(1, sizeof *s);
+    *self = s;
+    if (s == NULL)
+        return cs_nomem(e);
+    s->env = *env;
+    (void)pthread_mutex_init(&s->lock, NULL); /* cannot fail without attributes on Linux */
+    return CS_OK;
+}
+
+static void destroy(void *self)
+{
+    struct store *s = self;
+    aws_free(s->aws);
+    pthread_mutex_destroy(&s->lock);
+    cs_free(s);
+}
+
+static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
+{
+    struct store *s = self;
+    struct config_aws_secretsmanager c;
+    CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
+    struct aws *fresh = NULL;
+    if (a == NULL)
+        return cs_nomem(e);
+    CS_TRY(config_read_aws_secretsmanager(data, a, &c, e));
+    CS_TRY(aws_new(c.region, c.access_key_id, c.secret_access_key, s->env.stop, s->env.clock, &fresh, e));
+    pthread_mutex_lock(&s->lock);
+    struct aws *old = s->aws;
+    s->aws = fresh;
+    pthread_mutex_unlock(&s->lock);
+    aws_free(old);
+    return CS_OK;
+}
+
+static cs_code validate(const struct plugin_env *env, struct cs_slice data, struct plugin_notes *notes,
+                        struct cs_err *e)
+{
+    (void)env;
+    struct config_aws_secretsmanager c;
+    struct cs_err fault;
+    CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
+    if (a == NULL)
+        return cs_nomem(e);
+    if (config_read_aws_secretsmanager(data, a, &c, &fault) == CS_OK)
+        return CS_OK;
+    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+}
+
+/* --- Calls --- */
+
+struct place {
+    const char *name, *arn, *key; /* "" when not given */
+};
+
+static const char *value_of(const char *const *metadata, size_t count, const char *key)
+{
+    const char *value = plugin_svid_metadata(metadata, count, key);
+    return value != NULL ? value : "";
+}
+
+static cs_code read_place(const char *const *metadata, size_t count, struct place *out, struct cs_err *e)
+{
+    if (plugin_svid_metadata_check(metadata, count, e) != CS_OK)
+        return cs_wrap(e, "failed to parse Metadata");
+    *out = (struct place){value_of(metadata, count, "secretname"), value_of(metadata, count, "arn"),
+                          value_of(metadata, count, "kmskeyid")};
+    if (*out->name == '\0' && *out->arn == '\0')
+        return cs_fail(e, CS_INVALID, "either the secret name or ARN is required");
+    return CS_OK;
+}
+
+static const char *id_of(const struct place *p)
+{
+    return *p->arn != '\0' ? p->arn : p->name;
+}
+
+static void add_text(struct cs_buf *b, const char *name, const char *value)
+{
+    cs_buf_add_byte(b, b->len == 0 ? '{' : ',');
+    cs_buf_printf(b, "\"%s\":", name);
+    jose_json_string(b, cs_slice_str(value));
+}
+
+/* With the secret and a token that makes the call one, however often it is sent. */
+static cs_code add_secret(struct cs_buf *b, struct cs_slice secret, struct cs_err *e)
+{
+    char token[37];
+    CS_TRY(cs_uuid(token, e));
+    add_text(b, "ClientRequestToken", token);
+    cs_buf_add_str(b, ",\"SecretBinary\":\"");
+    cs_b64_encode(b, secret, CS_B64_STD);
+    cs_buf_add_byte(b, '"');
+    return CS_OK;
+}
+
+static cs_code call(struct store *s, const char *action, struct cs_buf *body, const char *failed,
+                    json_t **answer, struct cs_err *e)
+{
+    cs_buf_add_byte(body, '}');
+    if (!cs_buf_ok(body))
+        return cs_nomem(e);
+    const cs_code rc = aws_secrets_call(s->aws, action, cs_buf_slice(body), answer, e);
+    if (rc == CS_OK || rc == CS_CANCELLED)
+        return rc;
+    (void)cs_wrap(e, "%s", failed);
+    /* SPIRE's is Internal for all of them; NotFound of DescribeSecret is for the caller alone */
+    return rc == CS_NOT_FOUND ? rc : (e->code = CS_INTERNAL);
+}
+
+static bool is_ours(const json_t *secret)
+{
+    size_t i;
+    json_t *tag;
+    json_array_foreach(json_object_get(secret, "Tags"), i, tag)
+    {
+        const char *key = json_string_value(json_object_get(tag, "Key"));
+        const char *value = json_string_value(json_object_get(tag, "Value"));
+        if (key != NULL && value != NULL && strcmp(key, "spire-svid") == 0 && strcmp(value, "true") == 0)
+            return true;
+    }
+    return false;
+}
+
+/* CS_NOT_FOUND: there is none. */
+static cs_code describe(struct store *s, const char *id, json_t **out, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf body = {0};
+    add_text(&body, "SecretId", id);
+    CS_TRY(call(s, "DescribeSecret", &body, "failed to describe secret", out, e));
+    if (is_ours(*out))
+        return CS_OK;
+    aws_json_drop(out);
+    return cs_fail(e, CS_INVALID, "secret does not contain the 'spire-svid' tag");
+}
+
+static void log_done(struct store *s, const char *msg, const json_t *answer)
+{
+    cs_log_debug(&s->env.log, msg, KV("arn", json_string_value(json_object_get(answer, "ARN"))),
+                 KV("name", json_string_value(json_object_get(answer, "Name"))),
+                 KV("version_id", json_string_value(json_object_get(answer, "VersionId"))));
+}
+
+static cs_code create_secret(struct store *s, const struct place *p, struct cs_slice secret, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_wipe) struct cs_buf body = {0};
+    CS_CLEANUP(aws_json_drop) json_t *answer = NULL;
+    if (*p->name == '\0')
+        return cs_fail(e, CS_INVALID, "failed to create secret: name selector is required");
+    if (!cs_buf_reserve(&body, secret.len * 2 + 8192))
+        return cs_nomem(e);
+    add_text(&body, "Name", p->name);
+    if (*p->key != '\0')
+        add_text(&body, "KmsKeyId", p->key);
+    cs_buf_add_str(&body, ",\"Tags\":[{\"Key\":\"spire-svid\",\"Value\":\"true\"}]");
+    CS_TRY(add_secret(&body, secret, e));
+    cs_code rc = call(s, "CreateSecret", &body, "failed to create secret", &answer, e);
+    if (rc == CS_OK)
+        log_done(s, "Secret created", answer);
+    return rc == CS_NOT_FOUND ? CS_INTERNAL : rc;
+}
+
+static cs_code restore(struct store *s, const char *id, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf body = {0};
+    CS_CLEANUP(aws_json_drop) json_t *answer = NULL;
+    add_text(&body, "SecretId", id);
+    CS_CLEANUP(cs_freep) char *failed = cs_asprintf("failed to restore secret \"%s\"", id);
+    if (failed == NULL)
+        return cs_nomem(e);
+    CS_TRY(call(s, "RestoreSecret", &body, failed, &answer, e));
+    log_done(s, "Secret was scheduled for deletion and has been restored", answer);
+    return CS_OK;
+}
+
+static cs_code put_value(struct store *s, const json_t *secret, struct cs_slice value, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_wipe) struct cs_buf body = {0};
+    CS_CLEANUP(aws_json_drop) json_t *answer = NULL;
+    const char *arn = json_string_value(json_object_get(secret, "ARN"));
+    if (arn == NULL)
+        return cs_fail(e, CS_INTERNAL, "failed to put secret value: the description has no ARN");
+    if (!cs_buf_reserve(&body, value.len * 2 + 8192))
+        return cs_nomem(e);
+    add_text(&body, "SecretId", arn);
+    CS_TRY(add_secret(&body, value, e));
+    CS_TRY(call(s, "PutSecretValue", &body, "failed to put secret value", &answer, e));
+    log_done(s, "Secret value updated", answer);
+    return CS_OK;
+}
+
+static cs_code put_locked(struct store *s, const struct place *p, const struct svidstore_svid *svid,
+                          struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_wipe) struct cs_buf value = {0};
+    CS_CLEANUP(aws_json_drop) json_t *secret = NULL;
+    if (s->aws == NULL)
+        return cs_fail(e, CS_PRECONDITION, "not configured");
+    CS_TRY(plugin_svid_secret_json(svid, &value, e));
+    cs_code rc = describe(s, id_of(p), &secret, e);
+    if (rc == CS_NOT_FOUND)
+        return create_secret(s, p, cs_buf_slice(&value), e);
+    CS_TRY(rc);
+    const json_t *deleted = json_object_get(secret, "DeletedDate");
+    if (deleted != NULL && !json_is_null(deleted))
+        CS_TRY(restore(s, id_of(p), e));
+    return put_value(s, secret, cs_buf_slice(&value), e);
+}
+
+static cs_code put(void *self, const struct svidstore_svid *svid, const char *const *metadata, size_t count,
+                   struct cs_err *e)
+{
+    struct store *s = self;
+    struct place p;
+    struct cs_err local;
+    e = e != NULL ? e : &local;
+    CS_TRY(read_place(metadata, count, &p, e));
+    pthread_mutex_lock(&s->lock);
+    cs_code rc = put_locked(s, &p, svid, e);
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
+static cs_code remove_locked(struct store *s, const char *id, struct cs_err *e)
+{
+    CS_CLEANUP(cs_buf_free) struct cs_buf body = {0};
+    CS_CLEANUP(aws_json_drop) json_t *secret = NULL, *answer = NULL;
+    if (s->aws == NULL)
+        return cs_fail(e, CS_PRECONDITION, "not configured");
+    cs_code rc = describe(s, id, &secret, e);
+    if (rc == CS_NOT_FOUND) {
+        cs_log_warn(&s->env.log, "Secret not found", KV("secret_id", id));
+        return CS_OK;
+    }
+    CS_TRY(rc);
+    const char *arn = json_string_value(json_object_get(secret, "ARN"));
+    CS_CLEANUP(cs_freep) char *failed = cs_asprintf("failed to delete secret \"%s\"", id);
+    if (failed == NULL)
+        return cs_nomem(e);
+    add_text(&body, "SecretId", arn != NULL ? arn : id);
+    cs_buf_add_str(&body, ",\"RecoveryWindowInDays\":7");
+    CS_TRY(call(s, "DeleteSecret", &body, failed, &answer, e));
+    log_done(s, "Secret deleted", answer);
+    return CS_OK;
+}
+
+static cs_code remove_svid(void *self, const char *const *metadata, size_t count, struct cs_err *e)
+{
+    struct store *s = self;
+    struct place p;
+    struct cs_err local;
+    e = e != NULL ? e : &local;
+    CS_TRY(read_place(metadata, count, &p, e));
+    pthread_mutex_lock(&s->lock);
+    cs_code rc = remove_locked(s, id_of(&p), e);
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
+static const struct svidstore_ops ops = {.put = put, .remove = remove_svid};
+
+const struct plugin_builtin plugin_svidstore_aws_secretsmanager = {
+    .name = "aws_secretsmanager",
+    .ops = &ops,
+    .create = create,
+    .destroy = destroy,
+    .configure = configure,
+    .validate = validate,
+};
