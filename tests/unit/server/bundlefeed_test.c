@@ -361,6 +361,14 @@ static void failures_of_updates_are_logged_only(void **state)
     assert_int_equal(w->refused, 0);
 }
 
+static size_t calls_of(size_t i)
+{
+    pthread_mutex_lock(&fakes[i].lock);
+    size_t n = fakes[i].count;
+    pthread_mutex_unlock(&fakes[i].lock);
+    return n;
+}
+
 static void publishers_are_asked_again_and_so_are_notifiers_that_were_away(void **state)
 {
     struct world *w = *state;
@@ -374,21 +382,16 @@ static void publishers_are_asked_again_and_so_are_notifiers_that_were_away(void 
     append_root(w);
     await_calls(N2, 2);
     /* the call's outcome is noted after it returned, so refresh until it is */
-    for (size_t n = fakes[P1].count; n < CALLS_MAX / 2; n++) {
+    for (size_t n = calls_of(P1); n < CALLS_MAX / 2; n++) {
         assert_true(bundlefeed_refresh(w->feed));
         await_calls(P1, n + 1);
-        pthread_mutex_lock(&fakes[N1].lock);
-        size_t told = fakes[N1].count;
-        pthread_mutex_unlock(&fakes[N1].lock);
-        if (told > 2)
+        if (calls_of(N1) > 2)
             break;
         usleep(1000);
     }
     await_calls(N1, 3);
     expect(N1, 2, 'u', 2);
-    pthread_mutex_lock(&fakes[N2].lock);
-    assert_int_equal(fakes[N2].count, 2);
-    pthread_mutex_unlock(&fakes[N2].lock);
+    assert_int_equal(calls_of(N2), 2);
     await_logged(w, "level=error msg=\"Failed to publish bundle\" BundlePublisher=P1 "
                     "error=\"bundlepublisher(P1): not this bundle\" subsystem_name=bundle_publishing");
 }
