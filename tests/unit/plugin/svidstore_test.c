@@ -42,18 +42,19 @@ static void the_secret_is_spires(void **state)
                                   .bundle_count = 1,
                                   .federated = fed,
                                   .federated_count = 2};
-#define CERT(x) "-----BEGIN CERTIFICATE-----\\n" x "==\\n-----END CERTIFICATE-----\\n"
+#define CERT_A "-----BEGIN CERTIFICATE-----\\nYQ==\\n-----END CERTIFICATE-----\\n"
+#define CERT_B "-----BEGIN CERTIFICATE-----\\nYg==\\n-----END CERTIFICATE-----\\n"
+#define KEY "-----BEGIN PRIVATE KEY-----\\naw==\\n-----END PRIVATE KEY-----\\n"
     CS_CLEANUP(cs_buf_wipe) struct cs_buf out = {0};
     assert_int_equal(plugin_svid_secret_json(&svid, &out, NULL), CS_OK);
-    assert_string_equal(cs_buf_cstr(&out),
-                        "{\"spiffeID\":\"spiffe://example.org/w\",\"x509SVID\":\"" CERT("YQ") CERT(
-                            "Yg") "\",\"x509SVIDKey\":"
-                                  "\"-----BEGIN PRIVATE KEY-----\\naw==\\n-----END PRIVATE "
-                                  "KEY-----\\n\",\"bundle\":\"" CERT("YQ") "\",\"federatedBundles\":{"
-                                                                           "\"spiffe://b.test\":\"" CERT(
-                                                                               "YQ") "\",\"spiffe://"
-                                                                                     "z.test\":\"" CERT("YQ")
-                                                                                         CERT("Yg") "\"}}");
+    const char *wanted = "{\"spiffeID\":\"spiffe://example.org/w\","
+                         "\"x509SVID\":\"" CERT_A CERT_B "\","
+                         "\"x509SVIDKey\":\"" KEY "\","
+                         "\"bundle\":\"" CERT_A "\","
+                         "\"federatedBundles\":{"
+                         "\"spiffe://b.test\":\"" CERT_A "\","
+                         "\"spiffe://z.test\":\"" CERT_A CERT_B "\"}}";
+    assert_string_equal(cs_buf_cstr(&out), wanted);
     cs_buf_wipe(&out);
     svid.federated_count = 0;
     svid.bundle_count = 0;
