@@ -123,8 +123,9 @@ def test_a_pair_is_a_pair_through_renewals(world, tmp_path):
 
 
 def test_programs_are_told(world, tmp_path):
+    # A shell cannot trap what its parent ignores, such as SIGHUP under nohup.
     sleeper = subprocess.Popen(["/bin/sh", "-c", "trap 'echo told >> told' HUP; echo up > up; while :; do sleep 0.05; done"],
-                               cwd=tmp_path)
+                               cwd=tmp_path, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     try:
         wait_for("the program", (tmp_path / "up").exists)
         (tmp_path / "pid").write_text(f"{sleeper.pid}\n")
