@@ -697,11 +697,18 @@ static void test_no_memory(void **state)
 
 /* --- Over restarts --- */
 
-static void restart(struct fixture *f)
+/* With the first plugin under a name, which nobody reads between the two stores. */
+static void restart_as(struct fixture *f, const char *name)
 {
     agent_store_free(f->store);
     f->store = NULL;
+    f->disk.plugin.name = name;
     make_store(f);
+}
+
+static void restart(struct fixture *f)
+{
+    restart_as(f, "disk");
 }
 
 static void remember(struct fixture *f)
@@ -788,13 +795,11 @@ static void test_a_plugin_that_is_not_there_is_waited_for(void **state)
     remember(f);
     store_new(f, &(struct spec){.id = "a", .selectors = {"disk:name:a"}});
     expect_call(&f->disk, 0, "put /a name:a roots=1");
-    f->disk.plugin.name = "other";
-    restart(f);
+    restart_as(f, "other");
     first_sync(f, NULL, 0);
     assert_true(logged(f, "What an SVIDStore holds stays: the plugin is not configured any more", "entry=a"));
     store_new(f, &(struct spec){.id = "z", .selectors = {"cloud:name:z"}}); /* the file is written again */
     expect_call(&f->cloud, 0, "put /z name:z roots=1");
-    f->disk.plugin.name = "disk";
     restart(f);
     first_sync(f, NULL, 0);
     expect_call(&f->disk, 1, "delete name:a");

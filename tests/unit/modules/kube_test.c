@@ -137,16 +137,26 @@ static bool reply_watch(struct api *a, const struct test_request *r, struct test
     }
 }
 
-static bool handler(void *arg, const struct test_request *r, struct test_conn *c)
+/* Connections have a thread each, and a client may be on its second while the first one's is still at work.
+ */
+static void note_token(struct api *a, const struct test_request *r)
 {
-    struct api *a = arg;
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     CS_CLEANUP(cs_buf_free) struct cs_buf head = {0};
     cs_buf_add_slice(&head, cs_buf_slice(&r->head));
     const char *bearer = strstr(cs_buf_cstr(&head), "Authorization: Bearer ");
-    a->hits++;
+    pthread_mutex_lock(&lock);
     a->token[0] = '\0';
     if (bearer != NULL)
         sscanf(bearer, "Authorization: Bearer %63s", a->token);
+    pthread_mutex_unlock(&lock);
+}
+
+static bool handler(void *arg, const struct test_request *r, struct test_conn *c)
+{
+    struct api *a = arg;
+    a->hits++;
+    note_token(a, r);
     if (a->busy > 0)
         return reply_busy(a, c);
     if (strcmp(r->target, "/api/v1/nodes/n1") == 0)
