@@ -30,6 +30,8 @@ struct scone_sessions {
     pthread_cond_t ended;  /* some post has */
     struct cs_map *states; /* session name -> struct state; one that is busy or waited for is never removed */
     unsigned running;
+    pthread_t over[SCONE_POSTS_MAX]; /* threads whose posts have ended, to be joined */
+    unsigned over_count;
     bool closing;
 };
 
@@ -142,6 +144,14 @@ cs_code scone_sessions_new(const struct scone_sessions_config *cfg, struct scone
     return CS_OK;
 }
 
+/* Lock held, which is the last thing that these threads asked for. They are not detached, since a thread that
+ * still ends when the module or the program goes runs code that is gone, or leaves memory behind. */
+static void join_ended(struct scone_sessions *s)
+{
+    while (s->over_count > 0)
+        (void)pthread_join(s->over[--s->over_count], NULL);
+}
+
 void scone_sessions_free(struct scone_sessions *s)
 {
     if (s == NULL)
@@ -150,6 +160,7 @@ void scone_sessions_free(struct scone_sessions *s)
     s->closing = true;
     while (s->running > 0)
         (void)pthread_cond_wait(&s->ended, &s->lock);
+    join_ended(s);
     pthread_mutex_unlock(&s->lock);
     cs_map_free(s->states);
     pthread_cond_destroy(&s->ended);
@@ -291,6 +302,7 @@ static void *post_main(void *arg)
     struct scone_sessions *s = p->s;
     struct cs_err e = {0};
     struct state *st = p->state;
+    (void)pthread_setname_np(pthread_self(), "scone-post");
     if (perform(p, &e) == CS_OK)
         e = (struct cs_err){0};
     pthread_mutex_lock(&s->lock);
@@ -302,28 +314,22 @@ static void *post_main(void *arg)
     st->last = e;
     st->busy = false;
     s->running--;
+    s->over[s->over_count++] = pthread_self(); /* there is room: who starts one has joined those before */
     pthread_cond_broadcast(&s->ended);
-    pthread_mutex_unlock(&s->lock); /* s may be gone now */
+    pthread_mutex_unlock(&s->lock);
     return NULL;
 }
 
 static cs_code start(struct post *p, struct cs_err *e)
 {
-    pthread_attr_t attr;
     pthread_t thread;
     sigset_t all;
     sigset_t old;
-    (void)pthread_attr_init(&attr);
-    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the program's */
-    const int rc = pthread_create(&thread, &attr, post_main, p);
+    const int rc = pthread_create(&thread, NULL, post_main, p);
     (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    (void)pthread_attr_destroy(&attr);
-    if (rc != 0)
-        return cs_fail_errno(e, CS_UNAVAILABLE, rc, "could not start a thread");
-    (void)pthread_setname_np(thread, "scone-post");
-    return CS_OK;
+    return rc == 0 ? CS_OK : cs_fail_errno(e, CS_UNAVAILABLE, rc, "could not start a thread");
 }
 
 /* --- Making a post --- */
@@ -422,6 +428,7 @@ static cs_code acquire(struct scone_sessions *s, const char *name, struct state 
         if (st == NULL)
             return cs_nomem(e);
         if (!st->busy && s->running < SCONE_POSTS_MAX) {
+            join_ended(s);
             st->busy = true;
             st->since = cs_mono_ns(&cs_clock_system);
             s->running++;
