@@ -1,4 +1,8 @@
+import contextlib
+import fcntl
+import os
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -50,31 +54,54 @@ def world(tmp_path_factory):
     w.close()
 
 
+@contextlib.contextmanager
+def made_once(tmp_path_factory, name):
+    """A folder for what all processes of one run share: whoever comes first fills it, the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder = base / name
+    folder.mkdir(exist_ok=True)
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+
+
+def go_program(tmp_path_factory, source):
+    with made_once(tmp_path_factory, "go") as folder:
+        return goclients.build(source, folder)
+
+
 @pytest.fixture(scope="session")
 def gospiffe(tmp_path_factory):
     """The go-spiffe client program, built once."""
-    return goclients.build(goclients.GOSPIFFE, tmp_path_factory.mktemp("go"))
+    return go_program(tmp_path_factory, goclients.GOSPIFFE)
 
 
 @pytest.fixture(scope="session")
 def apidiff(tmp_path_factory):
     """The program that calls every method of the server, built once."""
-    return goclients.build(goclients.APIDIFF, tmp_path_factory.mktemp("go"))
+    return go_program(tmp_path_factory, goclients.APIDIFF)
 
 
 @pytest.fixture(scope="session")
 def plugins(tmp_path_factory):
     """The program of external plugins, built once."""
-    return goclients.build(goclients.PLUGINS, tmp_path_factory.mktemp("go"))
+    return go_program(tmp_path_factory, goclients.PLUGINS)
 
 
 @pytest.fixture(scope="session")
 def nitro_agent(tmp_path_factory):
     """The program that attests as enclaves do, built once."""
-    return goclients.build(goclients.NITRO, tmp_path_factory.mktemp("go"))
+    return go_program(tmp_path_factory, goclients.NITRO)
 
 
 @pytest.fixture(scope="session")
 def kit(tmp_path_factory):
-    """The plugin kit, installed, and its examples, built once."""
-    return kitlib.Kit(tmp_path_factory.mktemp("kit"))
+    """The plugin kit, installed, and its examples, built once; but each process of the run has programs of its own, so
+    that it finds its plugins by their paths."""
+    own = tmp_path_factory.mktemp("kit")
+    with made_once(tmp_path_factory, "kit") as folder:
+        kitlib.Kit(folder)
+        shutil.copytree(folder, own, dirs_exist_ok=True)
+    return kitlib.Kit(own)

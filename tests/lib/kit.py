@@ -16,26 +16,37 @@ SECRET = "a secret of at least thirty-two bytes, of this node alone"
 
 
 class Kit:
-    """An installed kit. `program` are the paths of the examples' programs."""
+    """An installed kit, in a folder that may hold it already, and the paths of the examples' programs."""
 
     def __init__(self, folder):
         self.dir = pathlib.Path(folder)
-        subprocess.run(["cmake", "--build", BUILD, "--target", "plugin-kit", "suite_plugin", "spire-server", "spire-agent"], check=True,
-                       stdout=subprocess.DEVNULL)
-        subprocess.run(["cmake", "--install", BUILD, "--prefix", self.dir / "usr"], check=True, stdout=subprocess.DEVNULL)
+        whole = self.dir / "whole"
+        if not whole.exists():
+            self.install()
         self.env = {**os.environ, "PKG_CONFIG_PATH": str(next(self.dir.glob("usr/lib*/**/pkgconfig"))),
                     # found without installing it into the system
                     "LDFLAGS": f"-Wl,-rpath,{self.libdir()}"}
-        for example in ("process", "shared-secret"):
-            shutil.copytree(spire.REPO / "examples" / "plugins" / example, self.dir / example)
-            subprocess.run(["make", "-s", "-B", "-C", self.dir / example], check=True, env=self.env)
         self.process = self.dir / "process" / "process"
         self.secret_server = self.dir / "shared-secret" / "shared-secret-server"
-        self.others = self.build(spire.REPO / "tests" / "suite" / "kit_program.c", self.dir / "kit_program", "-pthread")
-        self.authority = self.build(spire.REPO / "tests" / "suite" / "authority_program.c", self.dir / "authority_program",
-                                    "-pthread", libs=["libcrypto"])
-        self.built_ins = BUILD / "tests" / "suite_plugin"
         self.secret_agent = self.dir / "shared-secret" / "shared-secret-agent"
+        self.others = self.dir / "kit_program"
+        self.authority = self.dir / "authority_program"
+        self.built_ins = BUILD / "tests" / "suite_plugin"
+        if not whole.exists():
+            self.compile()
+            whole.touch()
+
+    def install(self):
+        subprocess.run(["cmake", "--build", BUILD, "--target", "plugin-kit", "suite_plugin", "spire-server", "spire-agent"], check=True,
+                       stdout=subprocess.DEVNULL)
+        subprocess.run(["cmake", "--install", BUILD, "--prefix", self.dir / "usr"], check=True, stdout=subprocess.DEVNULL)
+
+    def compile(self):
+        for example in ("process", "shared-secret"):
+            shutil.copytree(spire.REPO / "examples" / "plugins" / example, self.dir / example, dirs_exist_ok=True)
+            subprocess.run(["make", "-s", "-B", "-C", self.dir / example], check=True, env=self.env)
+        self.build(spire.REPO / "tests" / "suite" / "kit_program.c", self.others, "-pthread")
+        self.build(spire.REPO / "tests" / "suite" / "authority_program.c", self.authority, "-pthread", libs=["libcrypto"])
 
     def libdir(self):
         return next(self.dir.glob("usr/lib*/**/libcspire-plugin.a")).parent
