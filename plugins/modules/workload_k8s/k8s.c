@@ -4,55 +4,25 @@
  * says of those (doc/plugin_agent_workloadattestor_k8s.md of SPIRE).
  */
 #include "base/text.h"
+#include "plugin/settings.h"
 #include "plugins/modules/kube/kube.h"
 #include "plugins/modules/workload_k8s/kubelet.h"
 #include "plugins/modules/workload_k8s/selectors.h"
 #include "plugins/shared/containers/locate.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #define WARNINGS_PER_SECOND 5 /* lines about lists: the kubelet and any process can cause them */
 
-/* One configuration; attestations that began with it keep it. */
-struct settings {
-    atomic_uint refs;
-    struct cs_arena *arena;
-    struct config_k8s config;
-};
-
 struct k8s_attestor {
     const struct plugin_env *env;
     struct k8s_fetcher *fetcher;
-    pthread_mutex_t lock; /* over the next two */
-    struct settings *settings;
-    struct kube_client *api; /* made when namespace labels are asked for first */
+    struct plugin_slot config; /* of struct config_k8s */
+    pthread_mutex_t lock;      /* over the next */
+    struct kube_client *api;   /* made when namespace labels are asked for first */
     struct cs_log_limit warnings, debugging;
 };
-
-static void settings_unref(struct settings *s)
-{
-    if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    cs_arena_free(s->arena);
-    cs_free(s);
-}
-static inline void settings_drop(struct settings **s)
-{
-    settings_unref(*s);
-    *s = NULL;
-}
-
-static struct settings *settings_get(struct k8s_attestor *k)
-{
-    pthread_mutex_lock(&k->lock);
-    struct settings *s = k->settings;
-    if (s != NULL)
-        atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
-    pthread_mutex_unlock(&k->lock);
-    return s;
-}
 
 /* --- Life --- */
 
@@ -61,7 +31,7 @@ static void destroy(void *self)
     struct k8s_attestor *k = self;
     k8s_fetcher_free(k->fetcher);
     kube_client_free(k->api);
-    settings_unref(k->settings);
+    plugin_slot_destroy(&k->config);
     pthread_mutex_destroy(&k->lock);
     cs_free(k);
 }
@@ -73,6 +43,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     if (k == NULL)
         return cs_nomem(e);
     k->env = env;
+    plugin_slot_init(&k->config);
     (void)pthread_mutex_init(&k->lock, NULL); /* cannot fail without attributes on Linux */
     cs_code rc = k8s_fetcher_new(env->clock, env->stop, &k->fetcher, e);
     if (rc != CS_OK)
@@ -82,38 +53,30 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     return rc;
 }
 
-static cs_code read_settings(struct cs_slice data, struct settings **out, struct cs_err *e)
+static cs_code read_config(struct cs_slice data, struct config_k8s **out, struct cs_err *e)
 {
     *out = NULL;
-    CS_AUTO(settings) s = cs_calloc(1, sizeof *s);
-    if (s == NULL)
+    CS_CLEANUP(plugin_settings_drop) struct config_k8s *c = plugin_settings_new(sizeof *c, NULL);
+    if (c == NULL)
         return cs_nomem(e);
-    atomic_init(&s->refs, 1);
-    s->arena = cs_arena_new(0, 0);
-    if (s->arena == NULL)
-        return cs_nomem(e);
-    CS_TRY(config_read_k8s(data, s->arena, &s->config, e));
-    *out = CS_MOVE(s);
+    CS_TRY(config_read_k8s(data, plugin_settings_arena(c), c, e));
+    *out = CS_MOVE(c);
     return CS_OK;
 }
 
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct k8s_attestor *k = self;
-    CS_AUTO(settings) s = NULL;
-    CS_TRY(read_settings(data, &s, e));
-    if (s->config.use_new_container_locator)
+    CS_CLEANUP(plugin_settings_drop) struct config_k8s *c = NULL;
+    CS_TRY(read_config(data, &c, e));
+    if (c->use_new_container_locator)
         cs_log_info(&k->env->log, "Using the new container locator");
     else
         cs_log_warn(&k->env->log,
                     "Using the legacy container locator. This option will be removed in a future release.");
-    if (k8s_fetcher_configure(k->fetcher, &s->config, e) != CS_OK)
+    if (k8s_fetcher_configure(k->fetcher, c, e) != CS_OK)
         return e != NULL ? (e->code = CS_INVALID) : CS_INVALID;
-    pthread_mutex_lock(&k->lock);
-    struct settings *old = k->settings;
-    k->settings = CS_MOVE(s);
-    pthread_mutex_unlock(&k->lock);
-    settings_unref(old);
+    plugin_slot_set(&k->config, CS_MOVE(c));
     return CS_OK;
 }
 
@@ -121,9 +84,9 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
                         struct cs_err *e)
 {
     (void)env;
-    CS_AUTO(settings) s = NULL;
+    CS_CLEANUP(plugin_settings_drop) struct config_k8s *c = NULL;
     struct cs_err fault;
-    if (read_settings(data, &s, &fault) == CS_OK)
+    if (read_config(data, &c, &fault) == CS_OK)
         return CS_OK;
     return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
 }
@@ -286,10 +249,9 @@ static cs_code poll(struct question *q, struct cs_err *e)
 static cs_code attest(void *self, pid_t pid, struct workloadattestor_values *out, struct cs_err *e)
 {
     struct k8s_attestor *k = self;
-    CS_AUTO(settings) s = settings_get(k);
-    if (s == NULL)
+    CS_CLEANUP(plugin_settings_drop) const struct config_k8s *c = plugin_slot_get(&k->config);
+    if (c == NULL)
         return cs_fail(e, CS_PRECONDITION, "not configured");
-    const struct config_k8s *c = &s->config;
     struct question q = {.k = k, .config = c, .out = out};
     if (c->disable_kubelet_client)
         return cs_fail(e, CS_PRECONDITION, "kubelet client is disabled");
