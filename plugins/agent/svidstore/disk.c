@@ -9,19 +9,10 @@
 #include "base/logfields.h"
 #include "base/text.h"
 #include "crypto/hash.h"
+#include "plugin/settings.h"
 #include "plugin/svidstore.h"
 #include "plugins/agent/svidstore/hook.h"
 #include "plugins/agent/svidstore/place.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
-
-/* One configuration; a call keeps the one it began with. */
-struct settings {
-    _Atomic int refs;
-    struct cs_arena *arena;
-    struct config_svidstore_disk config;
-};
 
 /* What this process wrote to a folder. */
 struct folder {
@@ -32,25 +23,11 @@ struct folder {
 
 struct disk {
     struct plugin_env env;
-    pthread_mutex_t lock;
-    struct settings *settings; /* under the lock; NULL: not configured */
+    struct plugin_slot config; /* of struct config_svidstore_disk */
     struct cs_map *folders;    /* path -> struct folder; of the one call that is under way */
 };
 
 /* --- Life --- */
-
-static void settings_unref(struct settings *s)
-{
-    if (s == NULL || atomic_fetch_sub(&s->refs, 1) > 1)
-        return;
-    cs_arena_free(s->arena);
-    cs_free(s);
-}
-
-static void settings_drop(struct settings **s)
-{
-    settings_unref(*s);
-}
 
 static void folder_free(void *p)
 {
@@ -63,9 +40,8 @@ static void folder_free(void *p)
 static void destroy(void *self)
 {
     struct disk *d = self;
-    settings_unref(d->settings);
+    plugin_slot_destroy(&d->config);
     cs_map_free(d->folders);
-    pthread_mutex_destroy(&d->lock);
     cs_free(d);
 }
 
@@ -76,7 +52,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     if (d == NULL)
         return cs_nomem(e);
     d->env = *env;
-    (void)pthread_mutex_init(&d->lock, NULL); /* cannot fail without attributes on Linux */
+    plugin_slot_init(&d->config);
     d->folders = cs_map_new(folder_free);
     if (d->folders == NULL) {
         destroy(d);
@@ -86,33 +62,23 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     return CS_OK;
 }
 
-static cs_code settings_new(struct cs_slice data, struct settings **out, struct cs_err *e)
+static cs_code read_config(struct cs_slice data, struct config_svidstore_disk **out, struct cs_err *e)
 {
-    CS_CLEANUP(settings_drop) struct settings *s = cs_calloc(1, sizeof *s);
-    if (s == NULL)
+    CS_CLEANUP(plugin_settings_drop) struct config_svidstore_disk *c = plugin_settings_new(sizeof *c, NULL);
+    *out = NULL;
+    if (c == NULL)
         return cs_nomem(e);
-    atomic_init(&s->refs, 1);
-    s->arena = cs_arena_new(0, 0);
-    if (s->arena == NULL)
-        return cs_nomem(e);
-    void *copy = cs_arena_memdup(s->arena, data.len > 0 ? (const void *)data.data : "", data.len);
-    if (copy == NULL)
-        return cs_nomem(e);
-    CS_TRY(config_read_svidstore_disk(cs_slice_of(copy, data.len), s->arena, &s->config, e));
-    *out = CS_MOVE(s);
+    CS_TRY(config_read_svidstore_disk(data, plugin_settings_arena(c), c, e));
+    *out = CS_MOVE(c);
     return CS_OK;
 }
 
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct disk *d = self;
-    struct settings *fresh = NULL;
-    CS_TRY(settings_new(data, &fresh, e));
-    pthread_mutex_lock(&d->lock);
-    struct settings *old = d->settings;
-    d->settings = fresh;
-    pthread_mutex_unlock(&d->lock);
-    settings_unref(old);
+    struct config_svidstore_disk *c = NULL;
+    CS_TRY(read_config(data, &c, e));
+    plugin_slot_set(&d->config, c);
     return CS_OK;
 }
 
@@ -121,20 +87,10 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
 {
     (void)env;
     struct cs_err fault;
-    CS_CLEANUP(settings_drop) struct settings *s = NULL;
-    if (settings_new(data, &s, &fault) == CS_OK)
+    CS_CLEANUP(plugin_settings_drop) struct config_svidstore_disk *c = NULL;
+    if (read_config(data, &c, &fault) == CS_OK)
         return CS_OK;
     return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
-}
-
-static struct settings *settings_of(struct disk *d)
-{
-    pthread_mutex_lock(&d->lock);
-    struct settings *s = d->settings;
-    if (s != NULL)
-        atomic_fetch_add(&s->refs, 1);
-    pthread_mutex_unlock(&d->lock);
-    return s;
 }
 
 /* --- Folders --- */
@@ -258,15 +214,15 @@ static cs_code put(void *self, const struct svidstore_svid *svid, const char *co
                    struct cs_err *e)
 {
     struct disk *d = self;
-    CS_CLEANUP(settings_drop) struct settings *s = settings_of(d);
+    CS_CLEANUP(plugin_settings_drop) const struct config_svidstore_disk *c = plugin_slot_get(&d->config);
     CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
     struct disk_place p;
-    if (s == NULL)
+    if (c == NULL)
         return cs_fail(e, CS_PRECONDITION, "not configured");
     if (a == NULL)
         return cs_nomem(e);
-    CS_TRY(disk_place_paths(metadata, count, &s->config, a, &p, e));
-    CS_TRY(disk_place_options(metadata, count, &s->config, &p, e));
+    CS_TRY(disk_place_paths(metadata, count, c, a, &p, e));
+    CS_TRY(disk_place_options(metadata, count, c, &p, e));
     return put_at(d, &p, svid, a, e);
 }
 
@@ -291,14 +247,14 @@ static cs_code remove_at(struct disk *d, const struct disk_place *p, struct cs_a
 static cs_code remove_svid(void *self, const char *const *metadata, size_t count, struct cs_err *e)
 {
     struct disk *d = self;
-    CS_CLEANUP(settings_drop) struct settings *s = settings_of(d);
+    CS_CLEANUP(plugin_settings_drop) const struct config_svidstore_disk *c = plugin_slot_get(&d->config);
     CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
     struct disk_place p;
-    if (s == NULL)
+    if (c == NULL)
         return cs_fail(e, CS_PRECONDITION, "not configured");
     if (a == NULL)
         return cs_nomem(e);
-    CS_TRY(disk_place_paths(metadata, count, &s->config, a, &p, e));
+    CS_TRY(disk_place_paths(metadata, count, c, a, &p, e));
     return remove_at(d, &p, a, e);
 }
 

@@ -10,20 +10,12 @@
 #define PEM_FILE_MAX ((size_t)1 << 20)
 #define KEY_FILE_MAX ((size_t)64 * 1024)
 
-struct scone_settings *scone_settings_ref(struct scone_settings *s)
+static void clear(void *settings)
 {
-    s->refs++;
-    return s;
-}
-
-void scone_settings_unref(struct scone_settings *s)
-{
-    if (s == NULL || --s->refs > 0)
-        return;
+    struct scone_settings *s = settings;
     scone_cas_unref(s->cas);
     for (int i = 0; i < SCONE_KINDS; i++)
         scone_template_free(s->templates[i]);
-    cs_free(s);
 }
 
 /* --- Templates --- */
@@ -176,12 +168,10 @@ cs_code scone_settings_new(struct cs_slice data, const struct cs_log *log, struc
     struct config_sconecas cfg;
     struct http_client *client = NULL;
     *out = NULL;
-    CS_AUTO(cs_arena) arena = cs_arena_new(0, 0);
-    CS_AUTO(scone_settings) s = cs_calloc(1, sizeof *s);
-    if (s == NULL || arena == NULL)
+    CS_CLEANUP(plugin_settings_drop) struct scone_settings *s = plugin_settings_new(sizeof *s, clear);
+    if (s == NULL)
         return cs_nomem(e);
-    s->refs = 1;
-    CS_TRY(config_read_sconecas(data, arena, &cfg, e));
+    CS_TRY(config_read_sconecas(data, plugin_settings_arena(s), &cfg, e));
     CS_TRY(read_templates(&cfg, log, s, e));
     cs_code rc = cs_mkdir_all(cfg.cas_predecessor_dir, 0700, e);
     if (rc != CS_OK)

@@ -5,24 +5,18 @@
 #ifndef CS_MODULES_SCONECAS_SETTINGS_H
 #define CS_MODULES_SCONECAS_SETTINGS_H
 
+#include "plugin/settings.h"
 #include "plugins/modules/sconecas/session.h"
 
-/* Immutable; counted references. */
+/* Of the plugin's slot. */
 struct scone_settings {
-    _Atomic unsigned refs;
     struct scone_cas *cas;
     struct scone_template *templates[SCONE_KINDS];
 };
 /* Reads the configuration (plugin_data) and all files it names, and makes the folder of predecessors. What
- * may be wrong with a template is logged. CS_INVALID, or what the file or folder gave. */
+ * may be wrong with a template is logged. *out: the caller's reference. CS_INVALID, or what the file or
+ * folder gave. */
 CS_CHECKED cs_code scone_settings_new(struct cs_slice data, const struct cs_log *log,
                                       struct scone_settings **out, struct cs_err *e);
-struct scone_settings *scone_settings_ref(struct scone_settings *s);
-void scone_settings_unref(struct scone_settings *s); /* NULL is fine */
-static inline void scone_settings_drop(struct scone_settings **s)
-{
-    scone_settings_unref(*s);
-    *s = NULL;
-}
 
 #endif

@@ -12,14 +12,12 @@
 #include "plugin/svidstore.h"
 #include "plugins/modules/sconecas/settings.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 struct store {
     struct cs_log log;
     struct scone_sessions *sessions;
-    pthread_mutex_t lock; /* over the pointer: it may be configured again during a call */
-    struct scone_settings *settings;
+    struct plugin_slot settings; /* of struct scone_settings */
 };
 
 static void destroy(void *self)
@@ -28,8 +26,7 @@ static void destroy(void *self)
     if (s == NULL)
         return;
     scone_sessions_free(s->sessions);
-    scone_settings_unref(s->settings);
-    pthread_mutex_destroy(&s->lock);
+    plugin_slot_destroy(&s->settings);
     cs_free(s);
 }
 
@@ -41,7 +38,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     if (s == NULL)
         return cs_nomem(e);
     s->log = env->log;
-    (void)pthread_mutex_init(&s->lock, NULL); /* cannot fail without attributes on Linux */
+    plugin_slot_init(&s->settings);
     cs_code rc = scone_sessions_new(&cfg, &s->sessions, e);
     if (rc != CS_OK) {
         destroy(s);
@@ -55,7 +52,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
 
 static bool same_place(const struct scone_settings *a, const struct scone_settings *b)
 {
-    return a != NULL && strcmp(a->cas->url, b->cas->url) == 0 &&
+    return strcmp(a->cas->url, b->cas->url) == 0 &&
            strcmp(a->cas->predecessor_dir, b->cas->predecessor_dir) == 0;
 }
 
@@ -64,14 +61,11 @@ static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
     struct store *s = self;
     struct scone_settings *made = NULL;
     CS_TRY(scone_settings_new(data, &s->log, &made, e));
-    pthread_mutex_lock(&s->lock);
-    struct scone_settings *old = s->settings;
-    s->settings = made;
+    CS_CLEANUP(plugin_settings_drop) const struct scone_settings *old = plugin_slot_get(&s->settings);
     const bool moved = old != NULL && !same_place(old, made);
-    pthread_mutex_unlock(&s->lock);
+    plugin_slot_set(&s->settings, made);
     if (moved)
         scone_sessions_forget(s->sessions);
-    scone_settings_unref(old);
     return CS_OK;
 }
 
@@ -87,14 +81,6 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
     if (config_read_sconecas(data, arena, &cfg, &fault) == CS_OK)
         return CS_OK;
     return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
-}
-
-static struct scone_settings *settings_of(struct store *s)
-{
-    pthread_mutex_lock(&s->lock);
-    struct scone_settings *now = s->settings != NULL ? scone_settings_ref(s->settings) : NULL;
-    pthread_mutex_unlock(&s->lock);
-    return now;
 }
 
 /* --- Selectors --- */
@@ -289,7 +275,7 @@ static cs_code put(void *self, const struct svidstore_svid *svid, const char *co
     struct selectors sel;
     struct scone_values v;
     CS_CLEANUP(texts_free) struct texts t = {0};
-    CS_AUTO(scone_settings) g = settings_of(s);
+    CS_CLEANUP(plugin_settings_drop) const struct scone_settings *g = plugin_slot_get(&s->settings);
     if (g == NULL)
         return cs_fail(e, CS_PRECONDITION, "not configured");
     if (read_selectors(metadata, metadata_count, &sel, e) != CS_OK)
@@ -307,7 +293,7 @@ static cs_code remove_svid(void *self, const char *const *metadata, size_t metad
     struct scone_values v;
     struct texts none = {0};
     CS_CLEANUP(cs_buf_free) struct cs_buf name = {0};
-    CS_AUTO(scone_settings) g = settings_of(s);
+    CS_CLEANUP(plugin_settings_drop) const struct scone_settings *g = plugin_slot_get(&s->settings);
     (void)e;
     if (g == NULL || read_selectors(metadata, metadata_count, &sel, NULL) != CS_OK)
         return CS_OK;

@@ -5,54 +5,31 @@
  */
 #include "base/text.h"
 #include "config/attestor_config.h"
+#include "plugin/settings.h"
 #include "plugins/modules/workload_docker/docker.h"
 #include "plugins/shared/containers/locate.h"
 #include "plugins/shared/containers/matchers.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 
 #define RETRIES 3
 #define FIRST_PAUSE_NS (100 * CS_NS_PER_MS)
 
-/* One configuration with its engine; attestations that began with it keep it. */
 struct settings {
-    atomic_uint refs;
-    struct cs_arena *arena;
     struct config_docker config;
     struct docker_engine *engine;
 };
 
 struct docker_attestor {
     const struct plugin_env *env;
-    pthread_mutex_t lock; /* over settings */
-    struct settings *settings;
+    struct plugin_slot settings;
 };
 
-static void settings_unref(struct settings *s)
+static void settings_clear(void *settings)
 {
-    if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
-        return;
+    struct settings *s = settings;
     docker_engine_free(s->engine);
-    cs_arena_free(s->arena);
-    cs_free(s);
-}
-static inline void settings_drop(struct settings **s)
-{
-    settings_unref(*s);
-    *s = NULL;
-}
-
-static struct settings *settings_get(struct docker_attestor *d)
-{
-    pthread_mutex_lock(&d->lock);
-    struct settings *s = d->settings;
-    if (s != NULL)
-        atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
-    pthread_mutex_unlock(&d->lock);
-    return s;
 }
 
 /* --- Life --- */
@@ -64,30 +41,25 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     if (d == NULL)
         return cs_nomem(e);
     d->env = env;
-    (void)pthread_mutex_init(&d->lock, NULL); /* cannot fail without attributes on Linux */
+    plugin_slot_init(&d->settings);
     return CS_OK;
 }
 
 static void destroy(void *self)
 {
     struct docker_attestor *d = self;
-    settings_unref(d->settings);
-    pthread_mutex_destroy(&d->lock);
+    plugin_slot_destroy(&d->settings);
     cs_free(d);
 }
 
 static cs_code read_settings(struct cs_slice data, struct settings **out, struct cs_err *e)
 {
     *out = NULL;
-    CS_AUTO(settings) s = cs_calloc(1, sizeof *s);
+    CS_CLEANUP(plugin_settings_drop) struct settings *s = plugin_settings_new(sizeof *s, settings_clear);
     if (s == NULL)
         return cs_nomem(e);
-    atomic_init(&s->refs, 1);
-    s->arena = cs_arena_new(0, 0);
-    if (s->arena == NULL)
-        return cs_nomem(e);
     struct config_docker *c = &s->config;
-    CS_TRY(config_read_docker(data, s->arena, c, e));
+    CS_TRY(config_read_docker(data, plugin_settings_arena(s), c, e));
     if (c->container_id_cgroup_matchers.len > 0)
         CS_TRY(container_matchers_check(c->container_id_cgroup_matchers.at,
                                         c->container_id_cgroup_matchers.len, e));
@@ -98,18 +70,14 @@ static cs_code read_settings(struct cs_slice data, struct settings **out, struct
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct docker_attestor *d = self;
-    CS_AUTO(settings) s = NULL;
+    CS_CLEANUP(plugin_settings_drop) struct settings *s = NULL;
     CS_TRY(read_settings(data, &s, e));
     if (s->config.container_id_cgroup_matchers.len > 0)
         cs_log_warn(&d->env->log,
                     "Using the legacy container locator with custom cgroup matchers. This feature "
                     "will be removed in a future release.");
     CS_TRY(docker_engine_new(s->config.docker_socket_path, s->config.docker_version, &s->engine, e));
-    pthread_mutex_lock(&d->lock);
-    struct settings *old = d->settings;
-    d->settings = CS_MOVE(s);
-    pthread_mutex_unlock(&d->lock);
-    settings_unref(old);
+    plugin_slot_set(&d->settings, CS_MOVE(s));
     return CS_OK;
 }
 
@@ -117,7 +85,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
                         struct cs_err *e)
 {
     (void)env;
-    CS_AUTO(settings) s = NULL;
+    CS_CLEANUP(plugin_settings_drop) struct settings *s = NULL;
     struct cs_err fault;
     if (read_settings(data, &s, &fault) == CS_OK)
         return CS_OK;
@@ -299,7 +267,7 @@ static cs_code describe(struct docker_engine *engine, const char *id, const stru
 static cs_code attest(void *self, pid_t pid, struct workloadattestor_values *out, struct cs_err *e)
 {
     struct docker_attestor *d = self;
-    CS_AUTO(settings) s = settings_get(d);
+    CS_CLEANUP(plugin_settings_drop) const struct settings *s = plugin_slot_get(&d->settings);
     CS_AUTO(docker_engine) podman = NULL;
     if (s == NULL)
         return cs_fail(e, CS_PRECONDITION, "not configured");
