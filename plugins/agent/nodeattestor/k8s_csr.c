@@ -9,9 +9,9 @@
 #include "config/plugin_config.h"
 #include "plugin/module.h"
 #include "plugin/nodeattestor_agent.h"
+#include "plugin/settings.h"
 #include "plugins/shared/k8s_csr/request.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -19,69 +19,10 @@
 #define FILE_MAX ((size_t)256 * 1024)
 #define KEY_USUAL ((size_t)16 * 1024)
 
-/* Immutable; shared by the attestation under way and the next. */
-struct settings {
-    unsigned refs; /* under the attestor's lock */
-    struct cs_arena *arena;
-    struct config_agent_k8s_csr config;
-};
-
 struct attestor {
     const struct plugin_env *env;
-    pthread_mutex_t lock; /* over settings: it may be configured again during an attestation */
-    struct settings *settings;
+    struct plugin_slot config; /* of struct config_agent_k8s_csr */
 };
-
-/* --- Settings --- */
-
-static void settings_free(struct settings *s)
-{
-    if (s != NULL)
-        cs_arena_free(s->arena);
-    cs_free(s);
-}
-
-static inline void settings_drop(struct settings **s)
-{
-    settings_free(*s);
-    *s = NULL;
-}
-
-static cs_code settings_read(struct cs_slice data, struct settings **out, struct cs_err *e)
-{
-    CS_AUTO(settings) s = cs_calloc(1, sizeof *s);
-    *out = NULL;
-    if (s == NULL)
-        return cs_nomem(e);
-    s->refs = 1;
-    s->arena = cs_arena_new(0, 0);
-    if (s->arena == NULL)
-        return cs_nomem(e);
-    CS_TRY(config_read_agent_k8s_csr(data, s->arena, &s->config, e));
-    if (!k8s_csr_node_name_ok(cs_slice_str(s->config.cluster)))
-        return cs_fail(e, CS_INVALID, "cluster \"%.128s\" can be no part of a SPIFFE ID", s->config.cluster);
-    *out = CS_MOVE(s);
-    return CS_OK;
-}
-
-static struct settings *settings_get(struct attestor *a)
-{
-    pthread_mutex_lock(&a->lock);
-    struct settings *s = a->settings;
-    if (s != NULL)
-        s->refs++;
-    pthread_mutex_unlock(&a->lock);
-    return s;
-}
-
-static void settings_put(struct attestor *a, struct settings *s)
-{
-    pthread_mutex_lock(&a->lock);
-    const bool last = s != NULL && --s->refs == 0;
-    pthread_mutex_unlock(&a->lock);
-    if (last)
-        settings_free(s);
-}
 
 /* --- Life --- */
 
@@ -92,7 +33,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     if (a == NULL)
         return cs_nomem(e);
     a->env = env;
-    (void)pthread_mutex_init(&a->lock, NULL); /* cannot fail without attributes on Linux */
+    plugin_slot_init(&a->config);
     *self = a;
     return CS_OK;
 }
@@ -100,8 +41,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
 static void destroy(void *self)
 {
     struct attestor *a = self;
-    settings_free(a->settings);
-    pthread_mutex_destroy(&a->lock);
+    plugin_slot_destroy(&a->config);
     cs_free(a);
 }
 
@@ -114,19 +54,28 @@ static cs_code find_requester(const struct k8s_csr_requester **out, struct cs_er
     return CS_OK;
 }
 
+static cs_code read_config(struct cs_slice data, struct config_agent_k8s_csr **out, struct cs_err *e)
+{
+    CS_CLEANUP(plugin_settings_drop) struct config_agent_k8s_csr *c = plugin_settings_new(sizeof *c, NULL);
+    *out = NULL;
+    if (c == NULL)
+        return cs_nomem(e);
+    CS_TRY(config_read_agent_k8s_csr(data, plugin_settings_arena(c), c, e));
+    if (!k8s_csr_node_name_ok(cs_slice_str(c->cluster)))
+        return cs_fail(e, CS_INVALID, "cluster \"%.128s\" can be no part of a SPIFFE ID", c->cluster);
+    *out = CS_MOVE(c);
+    return CS_OK;
+}
+
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct attestor *a = self;
     const struct k8s_csr_requester *requester;
-    CS_AUTO(settings) s = NULL;
-    CS_TRY(settings_read(data, &s, e));
-    if (s->config.request && find_requester(&requester, e) != CS_OK) /* at the start, and not at midnight */
+    CS_CLEANUP(plugin_settings_drop) struct config_agent_k8s_csr *c = NULL;
+    CS_TRY(read_config(data, &c, e));
+    if (c->request && find_requester(&requester, e) != CS_OK) /* at the start, and not at midnight */
         return cs_wrap(e, "certificate_request");
-    pthread_mutex_lock(&a->lock);
-    struct settings *old = a->settings;
-    a->settings = CS_MOVE(s);
-    pthread_mutex_unlock(&a->lock);
-    settings_put(a, old);
+    plugin_slot_set(&a->config, CS_MOVE(c));
     return CS_OK;
 }
 
@@ -134,9 +83,9 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
                         struct cs_err *e)
 {
     (void)env;
-    CS_AUTO(settings) s = NULL;
+    CS_CLEANUP(plugin_settings_drop) struct config_agent_k8s_csr *c = NULL;
     struct cs_err fault;
-    if (settings_read(data, &s, &fault) == CS_OK)
+    if (read_config(data, &c, &fault) == CS_OK)
         return CS_OK;
     return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
 }
@@ -324,12 +273,10 @@ static cs_code attest_with(struct attestor *a, const struct config_agent_k8s_csr
 static cs_code attest(void *self, const struct nodeattestor_agent_stream *stream, struct cs_err *e)
 {
     struct attestor *a = self;
-    struct settings *s = settings_get(a);
-    if (s == NULL)
+    CS_CLEANUP(plugin_settings_drop) const struct config_agent_k8s_csr *c = plugin_slot_get(&a->config);
+    if (c == NULL)
         return cs_fail(e, CS_PRECONDITION, NAME ": not configured");
-    cs_code rc = attest_with(a, &s->config, stream, e);
-    settings_put(a, s);
-    return rc;
+    return attest_with(a, c, stream, e);
 }
 
 static const struct nodeattestor_agent_ops ops = {.attest = attest};

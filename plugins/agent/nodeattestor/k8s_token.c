@@ -8,8 +8,7 @@
 #include "base/text.h"
 #include "config/kubernetes_config.h"
 #include "plugin/nodeattestor_agent.h"
-
-#include <pthread.h>
+#include "plugin/settings.h"
 
 #define TOKEN_MAX ((size_t)64 * 1024)
 
@@ -18,8 +17,7 @@ struct attestor {
     const char *prefix; /* "nodeattestor(k8s_psat)" */
     bool weak;
     cs_code (*read)(struct cs_slice text, struct cs_arena *a, struct config_k8s_agent *out, struct cs_err *e);
-    pthread_mutex_t lock; /* over both: it may be configured again during an attestation */
-    char *cluster, *token_path;
+    struct plugin_slot config; /* of struct config_k8s_agent */
 };
 
 static cs_code make(const struct plugin_env *env, const struct attestor *kind, void **self, struct cs_err *e)
@@ -29,45 +27,30 @@ static cs_code make(const struct plugin_env *env, const struct attestor *kind, v
     if (a == NULL)
         return cs_nomem(e);
     a->log = env->log;
-    (void)pthread_mutex_init(&a->lock, NULL); /* cannot fail without attributes on Linux */
+    plugin_slot_init(&a->config);
     return CS_OK;
 }
 
 static void destroy(void *self)
 {
     struct attestor *a = self;
-    pthread_mutex_destroy(&a->lock);
-    cs_free(a->cluster);
-    cs_free(a->token_path);
+    plugin_slot_destroy(&a->config);
     cs_free(a);
 }
 
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct attestor *a = self;
-    struct config_k8s_agent cfg;
-    CS_AUTO(cs_arena) arena = cs_arena_new(0, 0);
-    if (arena == NULL)
+    CS_CLEANUP(plugin_settings_drop) struct config_k8s_agent *c = plugin_settings_new(sizeof *c, NULL);
+    if (c == NULL)
         return cs_nomem(e);
-    CS_TRY(a->read(data, arena, &cfg, e));
-    char *cluster = cs_strdup(cfg.cluster), *path = cs_strdup(cfg.token_path);
-    if (cluster == NULL || path == NULL) {
-        cs_free(cluster);
-        cs_free(path);
-        return cs_nomem(e);
-    }
+    CS_TRY(a->read(data, plugin_settings_arena(c), c, e));
     if (a->weak)
         cs_log_warn(&a->log,
                     "The \"k8s_sat\" node attestor plugin has been deprecated in favor of the \"k8s_psat\" "
                     "plugin: whoever can read a token of the service account, in any pod, can attest as "
                     "an agent");
-    pthread_mutex_lock(&a->lock);
-    char *old[2] = {a->cluster, a->token_path};
-    a->cluster = cluster;
-    a->token_path = path;
-    pthread_mutex_unlock(&a->lock);
-    cs_free(old[0]);
-    cs_free(old[1]);
+    plugin_slot_set(&a->config, CS_MOVE(c));
     return CS_OK;
 }
 
@@ -91,23 +74,20 @@ static cs_code payload(struct attestor *a, struct cs_buf *out, struct cs_err *e)
     CS_CLEANUP(cs_buf_wipe) struct cs_buf token = {0};
     if (!cs_buf_reserve(&token, TOKEN_MAX))
         return cs_nomem(e);
-    pthread_mutex_lock(&a->lock);
-    CS_CLEANUP(cs_freep) char *cluster = cs_strdup(a->cluster != NULL ? a->cluster : "");
-    CS_CLEANUP(cs_freep) char *path = cs_strdup(a->token_path != NULL ? a->token_path : "");
-    pthread_mutex_unlock(&a->lock);
-    if (cluster == NULL || path == NULL)
-        return cs_nomem(e);
+    CS_CLEANUP(plugin_settings_drop) const struct config_k8s_agent *c = plugin_slot_get(&a->config);
+    if (c == NULL)
+        return cs_fail(e, CS_PRECONDITION, "not configured");
     struct cs_err why = {0};
-    cs_code rc = cs_file_read(path, TOKEN_MAX, &token, &why);
+    cs_code rc = cs_file_read(c->token_path, TOKEN_MAX, &token, &why);
     if (rc == CS_OK && token.len == 0)
-        (void)cs_fail(&why, CS_INVALID, "\"%s\" is empty", path);
+        (void)cs_fail(&why, CS_INVALID, "\"%s\" is empty", c->token_path);
     if (why.code != CS_OK)
-        return cs_fail(e, CS_INVALID, "unable to load token from %s: %s", path, why.text);
+        return cs_fail(e, CS_INVALID, "unable to load token from %s: %s", c->token_path, why.text);
     /* each byte may become six */
-    if (!cs_buf_reserve(out, 6 * (strlen(cluster) + token.len) + 64))
+    if (!cs_buf_reserve(out, 6 * (strlen(c->cluster) + token.len) + 64))
         return cs_nomem(e);
     cs_buf_add_str(out, "{\"cluster\":");
-    cs_quote_json(out, cs_slice_str(cluster));
+    cs_quote_json(out, cs_slice_str(c->cluster));
     cs_buf_add_str(out, ",\"token\":");
     cs_quote_json(out, cs_buf_slice(&token));
     cs_buf_add_byte(out, '}');

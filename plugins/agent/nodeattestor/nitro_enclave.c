@@ -8,10 +8,10 @@
 #include "base/mem.h"
 #include "config/plugin_config.h"
 #include "plugin/nodeattestor_agent.h"
+#include "plugin/settings.h"
 #include "plugins/shared/nitro/nsm.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #define NAME "nodeattestor(nitro_enclave)"
@@ -19,8 +19,7 @@
 
 struct attestor {
     struct cs_log log;
-    pthread_mutex_t lock; /* over the path: it may be configured again during an attestation */
-    char *nsm_path;
+    struct plugin_slot config; /* of struct config_agent_nitro_enclave */
 };
 
 static cs_code create(const struct plugin_env *env, void **self, struct cs_err *e)
@@ -29,7 +28,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     if (a == NULL)
         return cs_nomem(e);
     a->log = env->log;
-    (void)pthread_mutex_init(&a->lock, NULL); /* cannot fail without attributes on Linux */
+    plugin_slot_init(&a->config);
     *self = a;
     return CS_OK;
 }
@@ -37,17 +36,15 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
 static void destroy(void *self)
 {
     struct attestor *a = self;
-    pthread_mutex_destroy(&a->lock);
-    cs_free(a->nsm_path);
+    plugin_slot_destroy(&a->config);
     cs_free(a);
 }
 
 static cs_code open_nsm(struct attestor *a, struct nitro_nsm **out, struct cs_err *e)
 {
-    pthread_mutex_lock(&a->lock);
-    cs_code rc = nitro_nsm_open(a->nsm_path, out, e);
-    pthread_mutex_unlock(&a->lock);
-    return rc;
+    CS_CLEANUP(plugin_settings_drop)
+    const struct config_agent_nitro_enclave *c = plugin_slot_get(&a->config);
+    return c != NULL ? nitro_nsm_open(c->nsm_path, out, e) : cs_fail(e, CS_PRECONDITION, "not configured");
 }
 
 /* --- Configuration --- */
@@ -88,19 +85,12 @@ static void greet(struct attestor *a)
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct attestor *a = self;
-    struct config_agent_nitro_enclave cfg;
-    CS_AUTO(cs_arena) arena = cs_arena_new(0, 0);
-    if (arena == NULL)
+    CS_CLEANUP(plugin_settings_drop)
+    struct config_agent_nitro_enclave *c = plugin_settings_new(sizeof *c, NULL);
+    if (c == NULL)
         return cs_nomem(e);
-    CS_TRY(config_read_agent_nitro_enclave(data, arena, &cfg, e));
-    char *path = cs_strdup(cfg.nsm_path);
-    if (path == NULL)
-        return cs_nomem(e);
-    pthread_mutex_lock(&a->lock);
-    char *old = a->nsm_path;
-    a->nsm_path = path;
-    pthread_mutex_unlock(&a->lock);
-    cs_free(old);
+    CS_TRY(config_read_agent_nitro_enclave(data, plugin_settings_arena(c), c, e));
+    plugin_slot_set(&a->config, CS_MOVE(c));
     greet(a);
     return CS_OK;
 }

@@ -13,32 +13,22 @@
 #include "config/plugin_config.h"
 #include "crypto/x509_verify.h"
 #include "plugin/nodeattestor_server.h"
+#include "plugin/settings.h"
 #include "spiffe/id.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
 
 #define CA_FILE_MAX ((size_t)1 << 20)
 #define CA_MAX 64 /* certificates in one file */
 
-/* What plugin_data says; immutable and shared by the sessions that began under it. */
-struct settings {
-    atomic_uint refs;
-    struct cs_arena *arena;
-    struct config_k8s_csr config;
-};
-
 struct attestor {
     const struct plugin_env *env;
     char *trust_domain;
-    pthread_mutex_t lock; /* for the pointer */
-    struct settings *settings;
+    struct plugin_slot config; /* of struct config_k8s_csr */
 };
 
 /* One node that attests. */
 struct session {
-    struct settings *settings;
-    struct cs_arena *arena; /* of all that is kept for `step` */
+    const struct config_k8s_csr *config; /* a reference */
+    struct cs_arena *arena;              /* of all that is kept for `step` */
     const struct config_k8s_csr_cluster *cluster;
     struct x509_chain chain;
     struct cs_slice spki; /* of the key that the SVID is for */
@@ -49,21 +39,7 @@ struct session {
     const char *selectors[2];
 };
 
-/* --- Settings --- */
-
-static void settings_unref(struct settings *s)
-{
-    if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    cs_arena_free(s->arena);
-    cs_free(s);
-}
-
-static inline void settings_drop(struct settings **s)
-{
-    settings_unref(*s);
-    *s = NULL;
-}
+/* --- Configuration --- */
 
 static cs_code check_cluster(const struct config_k8s_csr_cluster *c, struct cs_err *e)
 {
@@ -77,31 +53,17 @@ static cs_code check_cluster(const struct config_k8s_csr_cluster *c, struct cs_e
 }
 
 /* Without files: what validate may look at too. */
-static cs_code settings_read(struct cs_slice data, struct settings **out, struct cs_err *e)
+static cs_code read_config(struct cs_slice data, struct config_k8s_csr **out, struct cs_err *e)
 {
-    CS_AUTO(settings) s = cs_calloc(1, sizeof *s);
+    CS_CLEANUP(plugin_settings_drop) struct config_k8s_csr *c = plugin_settings_new(sizeof *c, NULL);
     *out = NULL;
-    if (s == NULL)
+    if (c == NULL)
         return cs_nomem(e);
-    atomic_init(&s->refs, 1);
-    s->arena = cs_arena_new(0, 0);
-    if (s->arena == NULL)
-        return cs_nomem(e);
-    CS_TRY(config_read_k8s_csr(data, s->arena, &s->config, e));
-    for (size_t i = 0; i < s->config.len; i++)
-        CS_TRY(check_cluster(&s->config.at[i], e));
-    *out = CS_MOVE(s);
+    CS_TRY(config_read_k8s_csr(data, plugin_settings_arena(c), c, e));
+    for (size_t i = 0; i < c->len; i++)
+        CS_TRY(check_cluster(&c->at[i], e));
+    *out = CS_MOVE(c);
     return CS_OK;
-}
-
-static struct settings *settings_get(struct attestor *a)
-{
-    pthread_mutex_lock(&a->lock);
-    struct settings *s = a->settings;
-    if (s != NULL)
-        atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
-    pthread_mutex_unlock(&a->lock);
-    return s;
 }
 
 /* --- The CAs of a cluster, read anew each time, since clusters change theirs --- */
@@ -135,8 +97,7 @@ static cs_code load_roots(const struct config_k8s_csr_cluster *c, struct x509_ch
 static void destroy(void *self)
 {
     struct attestor *a = self;
-    settings_unref(a->settings);
-    pthread_mutex_destroy(&a->lock);
+    plugin_slot_destroy(&a->config);
     cs_free(a->trust_domain);
     cs_free(a);
 }
@@ -147,7 +108,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     *self = NULL;
     if (a == NULL)
         return cs_nomem(e);
-    (void)pthread_mutex_init(&a->lock, NULL); /* cannot fail without attributes on Linux */
+    plugin_slot_init(&a->config);
     a->env = env;
     a->trust_domain = cs_strdup(env->trust_domain);
     if (a->trust_domain == NULL) {
@@ -161,17 +122,13 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct attestor *a = self;
-    CS_AUTO(settings) s = NULL;
-    CS_TRY(settings_read(data, &s, e));
-    for (size_t i = 0; i < s->config.len; i++) {
+    CS_CLEANUP(plugin_settings_drop) struct config_k8s_csr *c = NULL;
+    CS_TRY(read_config(data, &c, e));
+    for (size_t i = 0; i < c->len; i++) {
         CS_CLEANUP(x509_chain_free) struct x509_chain roots = {0};
-        CS_TRY(load_roots(&s->config.at[i], &roots, e));
+        CS_TRY(load_roots(&c->at[i], &roots, e));
     }
-    pthread_mutex_lock(&a->lock);
-    struct settings *old = a->settings;
-    a->settings = CS_MOVE(s);
-    pthread_mutex_unlock(&a->lock);
-    settings_unref(old);
+    plugin_slot_set(&a->config, CS_MOVE(c));
     return CS_OK;
 }
 
@@ -179,9 +136,9 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
                         struct cs_err *e)
 {
     (void)env;
-    CS_AUTO(settings) s = NULL;
+    CS_CLEANUP(plugin_settings_drop) struct config_k8s_csr *c = NULL;
     struct cs_err fault;
-    if (settings_read(data, &s, &fault) == CS_OK)
+    if (read_config(data, &c, &fault) == CS_OK)
         return CS_OK;
     return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
 }
@@ -249,7 +206,7 @@ static void end(void *self, void *session)
 {
     (void)self;
     struct session *s = session;
-    settings_unref(s->settings);
+    plugin_settings_unref(s->config);
     x509_chain_free(&s->chain);
     cs_buf_free(&s->challenge);
     cs_arena_free(s->arena);
@@ -271,8 +228,8 @@ static cs_code session_new(struct attestor *a, struct cs_slice spki, struct sess
     s->arena = cs_arena_new(0, 0);
     if (s->arena == NULL)
         return cs_nomem(e);
-    s->settings = settings_get(a);
-    if (s->settings == NULL)
+    s->config = plugin_slot_get(&a->config);
+    if (s->config == NULL)
         return cs_fail(e, CS_PRECONDITION, "not configured");
     s->spki = cs_slice_of(cs_arena_memdup(s->arena, spki.data, spki.len), spki.len);
     if (s->spki.data == NULL)
@@ -286,9 +243,9 @@ static cs_code read_hello(struct session *s, struct cs_slice payload, struct cs_
     struct k8s_csr_hello hello;
     struct cs_err fault;
     CS_TRY(k8s_csr_hello_read(payload, s->arena, &hello, e));
-    for (size_t i = 0; i < s->settings->config.len && s->cluster == NULL; i++)
-        if (strcmp(s->settings->config.at[i].name, hello.cluster) == 0)
-            s->cluster = &s->settings->config.at[i];
+    for (size_t i = 0; i < s->config->len && s->cluster == NULL; i++)
+        if (strcmp(s->config->at[i].name, hello.cluster) == 0)
+            s->cluster = &s->config->at[i];
     if (s->cluster == NULL)
         return cs_fail(e, CS_INVALID, "not configured for cluster \"%.128s\"", hello.cluster);
     if (x509_chain_parse_list(hello.certs, hello.count, &s->chain, &fault) != CS_OK)

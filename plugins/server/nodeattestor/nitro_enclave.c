@@ -13,13 +13,11 @@
 #include "base/text.h"
 #include "config/plugin_config.h"
 #include "plugin/nodeattestor_server.h"
+#include "plugin/settings.h"
 #include "plugins/server/nodeattestor/nitro_path.h"
 #include "plugins/shared/nitro/challenge.h"
 #include "plugins/shared/nitro/memory.h"
 #include "spiffe/id.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
 
 #define DEFAULT_TEMPLATE "/nitro-enclave/{{ .PCR0 }}"
 #define DEBUG_PREFIX "/debug"
@@ -30,10 +28,8 @@
 #define CHAINS_KEPT 1024    /* links of certificates whose signature is known to be right */
 #define DOCUMENTS_KEPT 8192 /* documents in use; with max_age of 5 minutes, 27 attestations a second */
 
-/* What plugin_data says, and the roots; immutable and shared by the sessions that began under it. */
+/* What plugin_data says, and the roots. */
 struct settings {
-    atomic_uint refs;
-    struct cs_arena *arena;
     struct config_nitro_enclave config;
     const char *path_template;
     struct x509_chain roots;
@@ -43,15 +39,14 @@ struct attestor {
     const struct plugin_env *env;
     char *trust_domain;
     struct nitro_memory *chains, *documents;
-    pthread_mutex_t lock; /* for the pointer */
-    struct settings *settings;
+    struct plugin_slot settings;
 };
 
 /* One node that attests. */
 struct session {
-    struct settings *settings;
-    struct cs_arena *arena;  /* of the strings in `step` */
-    struct nitro_digest key; /* SHA-256 of the SubjectPublicKeyInfo */
+    const struct settings *settings; /* a reference */
+    struct cs_arena *arena;          /* of the strings in `step` */
+    struct nitro_digest key;         /* SHA-256 of the SubjectPublicKeyInfo */
     bool has_key;
     uint8_t nonce[NITRO_NONCE_LEN];
     struct cs_slice module_id, pcr0; /* of the first document, when it was challenged */
@@ -59,19 +54,10 @@ struct session {
 
 /* --- Settings --- */
 
-static void settings_unref(struct settings *s)
+static void settings_clear(void *settings)
 {
-    if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
-        return;
+    struct settings *s = settings;
     x509_chain_free(&s->roots);
-    cs_arena_free(s->arena);
-    cs_free(s);
-}
-
-static inline void settings_drop(struct settings **s)
-{
-    settings_unref(*s);
-    *s = NULL;
 }
 
 static cs_code load_roots(struct settings *s, struct cs_err *e)
@@ -95,15 +81,11 @@ static cs_code load_roots(struct settings *s, struct cs_err *e)
 /* Without files: what validate may look at too. */
 static cs_code settings_read(struct cs_slice data, struct settings **out, bool *names_image, struct cs_err *e)
 {
-    CS_AUTO(settings) s = cs_calloc(1, sizeof *s);
+    CS_CLEANUP(plugin_settings_drop) struct settings *s = plugin_settings_new(sizeof *s, settings_clear);
     *out = NULL;
     if (s == NULL)
         return cs_nomem(e);
-    atomic_init(&s->refs, 1);
-    s->arena = cs_arena_new(0, 0);
-    if (s->arena == NULL)
-        return cs_nomem(e);
-    CS_TRY(config_read_nitro_enclave(data, s->arena, &s->config, e));
+    CS_TRY(config_read_nitro_enclave(data, plugin_settings_arena(s), &s->config, e));
     s->path_template = s->config.agent_path_template;
     if (s->path_template[0] == '\0')
         s->path_template = DEFAULT_TEMPLATE;
@@ -112,25 +94,14 @@ static cs_code settings_read(struct cs_slice data, struct settings **out, bool *
     return CS_OK;
 }
 
-static struct settings *settings_get(struct attestor *a)
-{
-    pthread_mutex_lock(&a->lock);
-    struct settings *s = a->settings;
-    if (s != NULL)
-        atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
-    pthread_mutex_unlock(&a->lock);
-    return s;
-}
-
 /* --- Life --- */
 
 static void destroy(void *self)
 {
     struct attestor *a = self;
-    settings_unref(a->settings);
+    plugin_slot_destroy(&a->settings);
     nitro_memory_free(a->chains);
     nitro_memory_free(a->documents);
-    pthread_mutex_destroy(&a->lock);
     cs_free(a->trust_domain);
     cs_free(a);
 }
@@ -141,7 +112,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     *self = NULL;
     if (a == NULL)
         return cs_nomem(e);
-    (void)pthread_mutex_init(&a->lock, NULL); /* cannot fail without attributes on Linux */
+    plugin_slot_init(&a->settings);
     a->env = env;
     a->trust_domain = cs_strdup(env->trust_domain);
     a->chains = nitro_memory_new(CHAINS_KEPT);
@@ -169,16 +140,12 @@ static void warn_of(const struct attestor *a, const struct settings *s, bool nam
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct attestor *a = self;
-    CS_AUTO(settings) s = NULL;
+    CS_CLEANUP(plugin_settings_drop) struct settings *s = NULL;
     bool names_image;
     CS_TRY(settings_read(data, &s, &names_image, e));
     CS_TRY(load_roots(s, e));
     warn_of(a, s, names_image);
-    pthread_mutex_lock(&a->lock);
-    struct settings *old = a->settings;
-    a->settings = CS_MOVE(s);
-    pthread_mutex_unlock(&a->lock);
-    settings_unref(old);
+    plugin_slot_set(&a->settings, CS_MOVE(s));
     return CS_OK;
 }
 
@@ -186,7 +153,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
                         struct cs_err *e)
 {
     (void)env;
-    CS_AUTO(settings) s = NULL;
+    CS_CLEANUP(plugin_settings_drop) struct settings *s = NULL;
     bool names_image;
     struct cs_err fault;
     if (settings_read(data, &s, &names_image, &fault) == CS_OK)
@@ -267,7 +234,7 @@ static void end(void *self, void *session)
 {
     (void)self;
     struct session *s = session;
-    settings_unref(s->settings);
+    plugin_settings_unref(s->settings);
     cs_arena_free(s->arena);
     cs_free(s);
 }
@@ -383,7 +350,7 @@ static cs_code session_new(struct attestor *a, struct cs_slice spki, struct sess
     s->arena = cs_arena_new(0, 0);
     if (s->arena == NULL)
         return cs_nomem(e);
-    s->settings = settings_get(a);
+    s->settings = plugin_slot_get(&a->settings);
     if (s->settings == NULL)
         return cs_fail(e, CS_PRECONDITION, "not configured");
     s->has_key = spki.len > 0;
