@@ -6,43 +6,37 @@
 #include "plugin/bundlepublisher.h"
 #include "plugins/modules/kubernetes/plugins.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 #define NAME "k8s_configmap"
 #define FIELD_MANAGER "spire-bundlepublisher-k8s_configmap"
 
-/* Shared by the calls that began under it. */
+/* What all clusters of a configuration have. */
+struct published {
+    pthread_mutex_t lock;         /* for the pointer */
+    struct spiffe_bundle *bundle; /* NULL: nothing yet */
+};
+
 struct settings {
-    atomic_uint refs;
-    struct cs_arena *arena;
     struct config_k8s_configmap config;
     struct kube_client **clients; /* one for each cluster */
+    struct published *published;
 };
 
 struct publisher {
     const struct plugin_env *env;
-    pthread_mutex_t lock; /* for the pointers */
-    struct settings *settings;
-    struct spiffe_bundle *published; /* what all clusters have; NULL: nothing yet */
+    struct plugin_slot settings;
 };
 
 /* --- Settings --- */
 
-static void settings_unref(struct settings *s)
+static void settings_clear(void *settings)
 {
-    if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
-        return;
+    struct settings *s = settings;
     for (size_t i = 0; s->clients != NULL && i < s->config.count; i++)
         kube_client_free(s->clients[i]);
-    cs_arena_free(s->arena);
-    cs_free(s);
-}
-
-static inline void settings_drop(struct settings **s)
-{
-    settings_unref(*s);
-    *s = NULL;
+    if (s->published == NULL)
+        return;
+    spiffe_bundle_unref(s->published->bundle);
+    pthread_mutex_destroy(&s->published->lock);
 }
 
 static cs_code settings_make(const struct publisher *p, struct cs_slice data, struct settings **out,
@@ -50,19 +44,18 @@ static cs_code settings_make(const struct publisher *p, struct cs_slice data, st
 {
     struct config_remarks remarks = {0};
     struct cs_err why = {0};
-    CS_AUTO(settings) s = cs_calloc(1, sizeof *s);
+    CS_CLEANUP(plugin_settings_drop) struct settings *s = plugin_settings_new(sizeof *s, settings_clear);
     if (s == NULL)
         return cs_nomem(e);
-    atomic_init(&s->refs, 1);
-    s->arena = cs_arena_new(0, 0);
-    if (s->arena == NULL)
-        return cs_nomem(e);
-    CS_TRY(config_read_k8s_configmap(data, s->arena, &s->config, &remarks, e));
+    struct cs_arena *arena = plugin_settings_arena(s);
+    CS_TRY(config_read_k8s_configmap(data, arena, &s->config, &remarks, e));
     for (size_t i = 0; i < remarks.len; i++)
         cs_log_warn(&p->env->log, remarks.at[i]);
-    s->clients = cs_arena_zalloc(s->arena, (s->config.count + 1) * sizeof(struct kube_client *));
-    if (s->clients == NULL)
+    s->clients = cs_arena_zalloc(arena, (s->config.count + 1) * sizeof(struct kube_client *));
+    s->published = cs_arena_zalloc(arena, sizeof *s->published);
+    if (s->clients == NULL || s->published == NULL)
         return cs_nomem(e);
+    (void)pthread_mutex_init(&s->published->lock, NULL); /* cannot fail without attributes on Linux */
     for (size_t i = 0; i < s->config.count; i++) {
         const struct kube_options o = {.kubeconfig = s->config.clusters[i].kubeconfig_path};
         if (kube_client_new(&o, &s->clients[i], &why) != CS_OK)
@@ -84,32 +77,23 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     if (p == NULL)
         return cs_nomem(e);
     p->env = env;
-    (void)pthread_mutex_init(&p->lock, NULL); /* cannot fail without attributes on Linux */
+    plugin_slot_init(&p->settings);
     return CS_OK;
 }
 
 static void destroy(void *self)
 {
     struct publisher *p = self;
-    settings_unref(p->settings);
-    spiffe_bundle_unref(p->published);
-    pthread_mutex_destroy(&p->lock);
+    plugin_slot_destroy(&p->settings);
     cs_free(p);
 }
 
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct publisher *p = self;
-    CS_AUTO(settings) s = NULL;
+    struct settings *s = NULL;
     CS_TRY(settings_make(p, data, &s, e));
-    pthread_mutex_lock(&p->lock);
-    struct settings *old = p->settings;
-    struct spiffe_bundle *published = p->published;
-    p->settings = CS_MOVE(s);
-    p->published = NULL;
-    pthread_mutex_unlock(&p->lock);
-    settings_unref(old);
-    spiffe_bundle_unref(published);
+    plugin_slot_set(&p->settings, s);
     return CS_OK;
 }
 
@@ -202,27 +186,20 @@ static cs_code publish_to(const struct publisher *p, struct kube_client *client,
     return CS_OK;
 }
 
-/* What this configuration was given last is `bundle`. */
-static bool is_published(struct publisher *p, const struct spiffe_bundle *bundle, struct settings **s)
+static bool is_published(struct published *p, const struct spiffe_bundle *bundle)
 {
     pthread_mutex_lock(&p->lock);
-    bool same = p->published != NULL && spiffe_bundle_equal(p->published, bundle);
-    *s = p->settings;
-    if (*s != NULL)
-        atomic_fetch_add_explicit(&(*s)->refs, 1, memory_order_relaxed);
+    bool same = p->bundle != NULL && spiffe_bundle_equal(p->bundle, bundle);
     pthread_mutex_unlock(&p->lock);
     return same;
 }
 
-static void set_published(struct publisher *p, const struct settings *s, const struct spiffe_bundle *bundle)
+static void set_published(struct published *p, const struct spiffe_bundle *bundle)
 {
-    struct spiffe_bundle *old = spiffe_bundle_ref(bundle);
+    struct spiffe_bundle *mine = spiffe_bundle_ref(bundle);
     pthread_mutex_lock(&p->lock);
-    if (p->settings == s) { /* not configured again meanwhile */
-        struct spiffe_bundle *mine = old;
-        old = p->published;
-        p->published = mine;
-    }
+    struct spiffe_bundle *old = p->bundle;
+    p->bundle = mine;
     pthread_mutex_unlock(&p->lock);
     spiffe_bundle_unref(old);
 }
@@ -230,12 +207,11 @@ static void set_published(struct publisher *p, const struct settings *s, const s
 static cs_code publish(void *self, const struct spiffe_bundle *bundle, struct cs_err *e)
 {
     struct publisher *p = self;
-    CS_AUTO(settings) s = NULL;
+    CS_CLEANUP(plugin_settings_drop) const struct settings *s = plugin_slot_get(&p->settings);
     CS_CLEANUP(cs_buf_free) struct cs_buf faults = {0};
-    const bool same = is_published(p, bundle, &s);
     if (s == NULL)
         return cs_fail(e, CS_PRECONDITION, "not configured");
-    if (same)
+    if (is_published(s->published, bundle))
         return CS_OK;
     cs_code rc = CS_OK;
     for (size_t i = 0; i < s->config.count; i++) {
@@ -245,7 +221,7 @@ static cs_code publish(void *self, const struct spiffe_bundle *bundle, struct cs
     if (rc != CS_OK)
         return cs_fail(e, rc == CS_CANCELLED || rc == CS_UNAVAILABLE ? rc : CS_INTERNAL, "%s",
                        cs_buf_cstr(&faults));
-    set_published(p, s, bundle);
+    set_published(s->published, bundle);
     return CS_OK;
 }
 

@@ -27,11 +27,9 @@ struct target {
     bool failing; /* told of; the watcher's alone */
 };
 
-/* Shared by the calls that began under it; the last to let go ends its watchers. */
+/* The last to let go of them ends their watchers. */
 struct settings {
-    atomic_uint refs;
     struct notifier *notifier;
-    struct cs_arena *arena;
     struct config_k8sbundle config;
     struct kube_client **clients; /* one for each cluster */
     struct target *targets;
@@ -43,8 +41,8 @@ struct settings {
 
 struct notifier {
     const struct plugin_env *env;
-    pthread_mutex_t lock; /* for the pointers */
-    struct settings *settings;
+    struct plugin_slot settings;
+    pthread_mutex_t lock;         /* for the pointer */
     struct spiffe_bundle *bundle; /* the last one we were told of; NULL: none yet */
 };
 
@@ -175,7 +173,7 @@ static void update_config_map(struct target *t, struct round *r)
         add_fault(r, where != NULL ? where : t->config->config_map, &why);
 }
 
-static cs_code update_all(struct settings *s, struct cs_err *e)
+static cs_code update_all(const struct settings *s, struct cs_err *e)
 {
     struct round r = {0};
     for (size_t i = 0; i < s->target_count; i++) {
@@ -258,24 +256,15 @@ static bool is_ending(void *arg)
     return atomic_load(&((struct settings *)arg)->ending);
 }
 
-static void settings_unref(struct settings *s)
+static void settings_clear(void *settings)
 {
-    if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
-        return;
+    struct settings *s = settings;
     atomic_store(&s->ending, true);
     for (size_t i = 0; i < s->target_count; i++)
         if (s->targets[i].watching)
             (void)pthread_join(s->targets[i].watcher, NULL);
     for (size_t i = 0; s->clients != NULL && i < s->config.count; i++)
         kube_client_free(s->clients[i]);
-    cs_arena_free(s->arena);
-    cs_free(s);
-}
-
-static inline void settings_drop(struct settings **s)
-{
-    settings_unref(*s);
-    *s = NULL;
 }
 
 static cs_code add_target(struct settings *s, size_t cluster, const struct k8s_carrier *carrier,
@@ -286,7 +275,7 @@ static cs_code add_target(struct settings *s, size_t cluster, const struct k8s_c
                          .config = &s->config.clusters[cluster],
                          .client = s->clients[cluster],
                          .carrier = carrier};
-    if (label != NULL && (t->selector = cs_arena_printf(s->arena, "%s=true", label)) == NULL)
+    if (label != NULL && (t->selector = cs_arena_printf(plugin_settings_arena(s), "%s=true", label)) == NULL)
         return cs_nomem(e);
     s->target_count++;
     return CS_OK;
@@ -311,19 +300,16 @@ static cs_code add_cluster(struct settings *s, size_t i, struct cs_err *e)
 static cs_code settings_make(struct notifier *n, struct cs_slice data, struct settings **out,
                              struct cs_err *e)
 {
-    CS_AUTO(settings) s = cs_calloc(1, sizeof *s);
+    CS_CLEANUP(plugin_settings_drop) struct settings *s = plugin_settings_new(sizeof *s, settings_clear);
     if (s == NULL)
         return cs_nomem(e);
-    atomic_init(&s->refs, 1);
+    struct cs_arena *arena = plugin_settings_arena(s);
     s->notifier = n;
     s->ended = (struct crypto_stop){.asked = is_ending, .arg = s};
     k8s_stop_init(&s->stop, &s->ended, n->env->stop);
-    s->arena = cs_arena_new(0, 0);
-    if (s->arena == NULL)
-        return cs_nomem(e);
-    CS_TRY(config_read_k8sbundle(data, s->arena, &s->config, e));
-    s->clients = cs_arena_zalloc(s->arena, s->config.count * sizeof(struct kube_client *));
-    s->targets = cs_arena_zalloc(s->arena, s->config.count * TARGETS * sizeof *s->targets);
+    CS_TRY(config_read_k8sbundle(data, arena, &s->config, e));
+    s->clients = cs_arena_zalloc(arena, s->config.count * sizeof(struct kube_client *));
+    s->targets = cs_arena_zalloc(arena, s->config.count * TARGETS * sizeof *s->targets);
     if (s->clients == NULL || s->targets == NULL)
         return cs_nomem(e);
     for (size_t i = 0; i < s->config.count; i++)
@@ -349,6 +335,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     if (n == NULL)
         return cs_nomem(e);
     n->env = env;
+    plugin_slot_init(&n->settings);
     (void)pthread_mutex_init(&n->lock, NULL); /* cannot fail without attributes on Linux */
     return CS_OK;
 }
@@ -356,7 +343,7 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
 static void destroy(void *self)
 {
     struct notifier *n = self;
-    settings_unref(n->settings);
+    plugin_slot_destroy(&n->settings);
     spiffe_bundle_unref(n->bundle);
     pthread_mutex_destroy(&n->lock);
     cs_free(n);
@@ -365,13 +352,9 @@ static void destroy(void *self)
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct notifier *n = self;
-    CS_AUTO(settings) s = NULL;
+    struct settings *s = NULL;
     CS_TRY(settings_make(n, data, &s, e));
-    pthread_mutex_lock(&n->lock);
-    struct settings *old = n->settings;
-    n->settings = CS_MOVE(s);
-    pthread_mutex_unlock(&n->lock);
-    settings_unref(old);
+    plugin_slot_set(&n->settings, s);
     return CS_OK;
 }
 
@@ -395,11 +378,7 @@ static cs_code bundle_changed(void *self, const struct spiffe_bundle *bundle, st
 {
     struct notifier *n = self;
     remember_bundle(n, bundle);
-    pthread_mutex_lock(&n->lock);
-    CS_AUTO(settings) s = n->settings;
-    if (s != NULL)
-        atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
-    pthread_mutex_unlock(&n->lock);
+    CS_CLEANUP(plugin_settings_drop) const struct settings *s = plugin_slot_get(&n->settings);
     if (s == NULL)
         return cs_fail(e, CS_PRECONDITION, "not configured");
     return update_all(s, e);

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "config/kubernetes_config.h"
 #include "plugin/nodeattestor_server.h"
+#include "plugin/settings.h"
 #include "plugins/modules/kube/kube.h"
 
 extern const struct plugin_builtin plugin_nodeattestor_k8s_psat;
@@ -20,7 +21,66 @@ extern const struct plugin_builtin plugin_bundlepublisher_k8s_configmap;
 CS_CHECKED cs_code k8s_note_remarks(const struct config_remarks *r, struct plugin_notes *notes,
                                     struct cs_err *e);
 
-/* --- Node attestors --- */
+/* --- Node attestors: what is configured --- */
+
+struct sat_keys; /* sat_token.h */
+
+/* A cluster that agents may come from. */
+struct k8s_cluster {
+    const char *name;
+    const struct config_strings *service_accounts; /* those allowed: k8s_account.full */
+    struct kube_client *client;                    /* of its API server; NULL: it is not asked */
+    json_t *audience;      /* of tokens, with client: an array; empty: the API server's own */
+    struct sat_keys *keys; /* "k8s_sat" without client; else NULL */
+    const struct config_k8s_psat_cluster *psat; /* NULL: "k8s_sat" */
+};
+/* The settings of both attestors; all else that is const in them lives in their arena. */
+struct k8s_clusters {
+    struct k8s_cluster *at;
+    size_t count;
+};
+/* Room for so many, all zero. */
+CS_CHECKED cs_code k8s_clusters_alloc(struct k8s_clusters *s, size_t count, struct cs_err *e);
+/* Sets client and audience. The kubeconfig ("": in-cluster) is looked at when an agent comes: a cluster may
+ * be there later than the server. */
+CS_CHECKED cs_code k8s_cluster_connect(struct k8s_cluster *c, const char *kubeconfig,
+                                       const struct config_strings *audience, struct cs_err *e);
+
+/* --- Node attestors: life --- */
+
+struct k8s_attestor {
+    const struct plugin_env *env;
+    struct plugin_slot clusters; /* of struct k8s_clusters */
+    struct cs_log_limit warnings;
+};
+/* plugin_builtin.create and .destroy */
+CS_CHECKED cs_code k8s_attestor_create(const struct plugin_env *env, void **self, struct cs_err *e);
+void k8s_attestor_destroy(void *self);
+/* The clusters that `read` finds in plugin_data are in force from now on. */
+CS_CHECKED cs_code k8s_attestor_configure(struct k8s_attestor *a, struct cs_slice data,
+                                          cs_code (*read)(struct cs_slice data, struct k8s_clusters *out,
+                                                          struct cs_err *e),
+                                          struct cs_err *e);
+/* nodeattestor_ops.respond of attestors that send no challenge. */
+CS_CHECKED cs_code k8s_attestor_respond(void *self, void *session, struct cs_slice response,
+                                        struct nodeattestor_step *step, struct cs_err *e);
+
+/* One attestation; all borrowed. */
+struct k8s_visit {
+    const struct k8s_cluster *cluster;
+    struct cs_slice token;
+    struct k8s_session *session;
+    const struct crypto_stop *stop; /* the agent went, or the server ends */
+};
+/* nodeattestor_ops.start: finds the cluster, then asks `attest`. bad_payload: what SPIRE's says of a payload
+ * that cannot be read. */
+CS_CHECKED cs_code k8s_attestor_start(struct k8s_attestor *a, const struct nodeattestor_request *request,
+                                      const char *bad_payload,
+                                      cs_code (*attest)(struct k8s_attestor *a, const struct k8s_visit *v,
+                                                        struct nodeattestor_step *step, struct cs_err *e),
+                                      void **session, struct nodeattestor_step *step, struct cs_err *e);
+
+/* --- Node attestors: parts --- */
 
 /* What an agent sends: the name of its cluster and its token. */
 struct k8s_payload {
