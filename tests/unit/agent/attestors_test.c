@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -24,6 +25,7 @@ struct fake {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool hang;
+    pid_t spared; /* does not hang */
     unsigned inside, calls;
     cs_code fail;
     const char *value;
@@ -37,7 +39,7 @@ static cs_code fake_attest(void *self, pid_t pid, struct workloadattestor_values
     f->calls++;
     f->inside++;
     pthread_cond_broadcast(&f->changed);
-    while (f->hang)
+    while (f->hang && pid != f->spared)
         pthread_cond_wait(&f->changed, &f->lock);
     f->inside--;
     pthread_cond_broadcast(&f->changed);
@@ -75,10 +77,13 @@ static void await_inside(struct fake *f, unsigned n)
     (void)clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += LIMIT_S;
     pthread_mutex_lock(&f->lock);
-    while (f->inside != n)
-        if (pthread_cond_timedwait(&f->changed, &f->lock, &until) == ETIMEDOUT)
-            fail_msg("%u inside of %s and not %u", f->inside, f->plugin.name, n);
-    pthread_mutex_unlock(&f->lock);
+    int late = 0;
+    while (f->inside != n && late == 0)
+        late = pthread_cond_timedwait(&f->changed, &f->lock, &until);
+    const unsigned inside = f->inside;
+    pthread_mutex_unlock(&f->lock); /* failing jumps away, and the teardown wants the lock */
+    if (inside != n)
+        fail_msg("%u inside of %s and not %u", inside, f->plugin.name, n);
 }
 
 static unsigned calls_of(struct fake *f)
@@ -298,12 +303,170 @@ static void test_only_one_and_it_hangs(void **state)
     assert_int_equal(ask(f, 7, out, NULL), CS_UNAVAILABLE);
 }
 
+/* --- Attestors of modules --- */
+
+/* By its name, which modules.c knows. */
+static void make_module(struct fixture *f)
+{
+    f->one.plugin.name = "docker";
+}
+
+/* A caller in a thread of its own. */
+struct caller {
+    struct fixture *f;
+    pthread_t thread;
+    atomic_bool ended;
+    cs_code rc;
+    char out[1024];
+};
+
+static void *call_main(void *arg)
+{
+    struct caller *c = arg;
+    c->rc = ask(c->f, 7, c->out, NULL);
+    atomic_store(&c->ended, true);
+    return NULL;
+}
+
+static void call(struct caller *c, struct fixture *f)
+{
+    *c = (struct caller){.f = f};
+    assert_int_equal(pthread_create(&c->thread, NULL, call_main, c), 0);
+}
+
+static void wait_until(int64_t mono_ns)
+{
+    const struct timespec ts = {.tv_sec = mono_ns / CS_NS_PER_S, .tv_nsec = mono_ns % CS_NS_PER_S};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+        ;
+}
+
+static void test_only_modules_take_long(void **state)
+{
+    struct fixture *f = *state;
+    const struct catalog_plugin *plugins[] = {&f->unix_one, &f->one.plugin};
+    make(f, plugins, 2, 0);
+    assert_false(agent_attestors_take_long(f->all));
+    agent_attestors_free(f->all);
+    make_module(f);
+    make(f, plugins, 2, 0);
+    assert_true(agent_attestors_take_long(f->all));
+    agent_attestors_free(f->all);
+    /* an external plugin that has the name of one of ours is an external plugin */
+    for (size_t k = 0; k < plugin_agent_kind_count; k++)
+        if (strcmp(plugin_agent_kinds[k].type, PLUGIN_TYPE_WORKLOADATTESTOR) == 0)
+            f->one.plugin.ops = plugin_agent_kinds[k].bridge->ops;
+    assert_ptr_not_equal(f->one.plugin.ops, &fake_ops);
+    make(f, plugins, 2, 0);
+    assert_false(agent_attestors_take_long(f->all));
+}
+
+/* A container may start slowly: there is no end to waiting but the plugin's own. */
+static void test_a_module_is_waited_for(void **state)
+{
+    struct fixture *f = *state;
+    const struct catalog_plugin *plugins[] = {&f->one.plugin, &f->two.plugin};
+    struct caller c;
+    make_module(f);
+    make(f, plugins, 2, WAIT_NS);
+    set_hang(&f->one, true);
+    const int64_t begun = cs_mono_ns(&cs_clock_system);
+    call(&c, f);
+    await_inside(&f->one, 1);
+    wait_until(begun + 3 * WAIT_NS);
+    const bool gave_up = atomic_load(&c.ended);
+    set_hang(&f->one, false);
+    assert_int_equal(pthread_join(c.thread, NULL), 0);
+    assert_false(gave_up);
+    assert_int_equal(c.rc, CS_OK);
+    assert_string_equal(c.out, "docker:pid:7 docker:colour:blue two:pid:7 two:size:9");
+}
+
+/* That the time for one process ran out is no news of others: they are asked although one is waited for. */
+static void ask_beside_one_that_hangs(struct fixture *f, char out[1024])
+{
+    const struct catalog_plugin *plugins[] = {&f->one.plugin, &f->two.plugin};
+    struct caller c;
+    make(f, plugins, 2, LIMIT_S * CS_NS_PER_S);
+    f->one.fail = CS_DEADLINE;
+    assert_int_equal(ask(f, 7, out, NULL), CS_OK);
+    assert_string_equal(out, "two:pid:7 two:size:9");
+    f->one.fail = CS_OK;
+    f->one.spared = 8;
+    set_hang(&f->one, true);
+    call(&c, f);
+    await_inside(&f->one, 1);
+    const cs_code rc = ask(f, 8, out, NULL);
+    set_hang(&f->one, false);
+    assert_int_equal(pthread_join(c.thread, NULL), 0);
+    assert_int_equal(rc, CS_OK);
+    const char *name = f->one.plugin.name;
+    char want[256];
+    (void)snprintf(want, sizeof want, "%s:pid:7 %s:colour:blue two:pid:7 two:size:9", name, name);
+    assert_string_equal(c.out, want);
+}
+
+static void test_a_late_module_is_not_silent(void **state)
+{
+    struct fixture *f = *state;
+    char out[1024];
+    make_module(f);
+    ask_beside_one_that_hangs(f, out);
+    assert_string_equal(out, "docker:pid:8 docker:colour:blue two:pid:8 two:size:9");
+}
+
+static void test_a_late_external_one_is(void **state)
+{
+    struct fixture *f = *state;
+    char out[1024];
+    ask_beside_one_that_hangs(f, out);
+    assert_string_equal(out, "two:pid:8 two:size:9");
+    assert_true(logged(f, "workload attestor \\\"one\\\" failed", "plugin does not answer"));
+}
+
+/* As many wait at a time as the Workload API lets in, and the last of them for no other. */
+static void test_many_wait_for_a_module(void **state)
+{
+    struct fixture *f = *state;
+    const struct catalog_plugin *plugins[] = {&f->one.plugin};
+    static struct caller callers[AGENT_ATTESTOR_CALLS - 1];
+    const size_t count = sizeof callers / sizeof callers[0];
+    char out[1024];
+    make_module(f);
+    make(f, plugins, 1, WAIT_NS);
+    f->one.spared = 8;
+    set_hang(&f->one, true);
+    for (size_t i = 0; i < count; i++)
+        call(&callers[i], f);
+    await_inside(&f->one, (unsigned)count);
+    const cs_code rc = ask(f, 8, out, NULL);
+    set_hang(&f->one, false);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(pthread_join(callers[i].thread, NULL), 0);
+    assert_int_equal(rc, CS_OK);
+    assert_string_equal(out, "docker:pid:8 docker:colour:blue");
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(callers[i].rc, CS_OK);
+        assert_string_equal(callers[i].out, "docker:pid:7 docker:colour:blue");
+    }
+    assert_int_equal(calls_of(&f->one), count + 1);
+}
+
 int main(void)
 {
 #define T(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_all_are_asked),  T(test_none),           T(test_failures),
-        T(test_asked_together), T(test_one_that_hangs), T(test_only_one_and_it_hangs),
+        T(test_all_are_asked),
+        T(test_none),
+        T(test_failures),
+        T(test_asked_together),
+        T(test_one_that_hangs),
+        T(test_only_one_and_it_hangs),
+        T(test_only_modules_take_long),
+        T(test_a_module_is_waited_for),
+        T(test_a_late_module_is_not_silent),
+        T(test_a_late_external_one_is),
+        T(test_many_wait_for_a_module),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
