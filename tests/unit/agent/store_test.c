@@ -113,25 +113,34 @@ static bool wait_change(struct fake *f)
     return pthread_cond_timedwait(&f->changed, &f->lock, &until) != ETIMEDOUT;
 }
 
+/* Nothing fails while the lock is held: failing jumps to the teardown, which takes it. */
+
 /* The n-th call (from 0), waited for. */
 static void expect_call(struct fake *f, size_t n, const char *text)
 {
+    char call[sizeof f->calls[0]] = "";
     pthread_mutex_lock(&f->lock);
-    while (f->count <= n)
-        if (!wait_change(f))
-            fail_msg("no call %zu of %s, which was to be \"%s\"", n, f->plugin.name, text);
-    if (strcmp(f->calls[n], text) != 0)
-        fail_msg("call %zu of %s is \"%s\" and not \"%s\"", n, f->plugin.name, f->calls[n], text);
+    while (f->count <= n && wait_change(f))
+        ;
+    const bool there = f->count > n;
+    if (there)
+        memcpy(call, f->calls[n], sizeof call);
     pthread_mutex_unlock(&f->lock);
+    if (!there)
+        fail_msg("no call %zu of %s, which was to be \"%s\"", n, f->plugin.name, text);
+    if (strcmp(call, text) != 0)
+        fail_msg("call %zu of %s is \"%s\" and not \"%s\"", n, f->plugin.name, call, text);
 }
 
 static void await_hanging(struct fake *f)
 {
     pthread_mutex_lock(&f->lock);
-    while (f->waiting == 0)
-        if (!wait_change(f))
-            fail_msg("%s was not called", f->plugin.name);
+    while (f->waiting == 0 && wait_change(f))
+        ;
+    const bool hangs = f->waiting > 0;
     pthread_mutex_unlock(&f->lock);
+    if (!hangs)
+        fail_msg("%s was not called", f->plugin.name);
 }
 
 static void set_hang(struct fake *f, bool hang)

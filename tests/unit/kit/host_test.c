@@ -174,9 +174,11 @@ static void test_broker_stream(void **state)
     struct rpc_stream *s = kf_open(&fx, "/plugin.GRPCBroker/StartStream", NULL, 0);
     kf_send(s, &info.base);
     pthread_mutex_lock(&fx.env.lock);
-    while (!fx.env.host_known)
-        assert_true(kit_wait_until(&fx.env, cs_mono_ns(&cs_clock_system) + 20 * CS_NS_PER_S));
+    while (!fx.env.host_known && kit_wait_until(&fx.env, cs_mono_ns(&cs_clock_system) + 20 * CS_NS_PER_S))
+        ;
+    const bool known = fx.env.host_known;
     pthread_mutex_unlock(&fx.env.lock);
+    assert_true(known);
     rpc_stream_free(s);
     kf_down(&fx);
 }
