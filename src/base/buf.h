@@ -58,7 +58,8 @@ void cs_buf_add_slice(struct cs_buf *b, struct cs_slice s);
 void cs_buf_add_str(struct cs_buf *b, const char *s);
 void cs_buf_add_byte(struct cs_buf *b, uint8_t c);
 CS_PRINTF(2, 3) void cs_buf_printf(struct cs_buf *b, const char *fmt, ...);
-/* NUL after the content (not counted in len) and the content as a C string; "" when failed. */
+/* NUL after the content (not counted in len) and the content as a C string; "" when failed. It writes: what
+ * several threads read is ended before they share it. */
 const char *cs_buf_cstr(struct cs_buf *b);
 /* Hand the content over as a NUL-terminated malloc string; NULL when failed. b is empty after. */
 char *cs_buf_take_str(struct cs_buf *b);

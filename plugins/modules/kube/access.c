@@ -52,6 +52,7 @@ cs_code kube_bearer(struct cs_slice token, const char *where, struct cs_buf *out
         return cs_nomem(e);
     cs_buf_add_str(out, "Bearer ");
     cs_buf_add_slice(out, token);
+    (void)cs_buf_cstr(out); /* ends it: it will be shared, and nobody may write then */
     return CS_OK;
 }
 

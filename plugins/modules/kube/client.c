@@ -84,7 +84,7 @@ cs_code kube_attempt_make(struct kube_client *c, const struct kube_attempt *a, s
     CS_AUTO(kube_link) l = NULL;
     CS_TRY(kube_link_get(c, &l, e));
     if (l->authorization.len > 0)
-        headers[count++] = (struct http_header){"Authorization", cs_buf_cstr(&l->authorization)};
+        headers[count++] = (struct http_header){"Authorization", (const char *)l->authorization.data};
     if (a->body.data != NULL)
         headers[count++] = (struct http_header){"Content-Type", q->content_type != NULL ? q->content_type
                                                                                         : "application/json"};

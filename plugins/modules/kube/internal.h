@@ -16,7 +16,7 @@ struct kube_link {
     atomic_uint refs;
     uint8_t digest[32]; /* of all that went into it */
     char *server;
-    struct cs_buf authorization; /* secret */
+    struct cs_buf authorization; /* secret; a C string, for all threads to read */
     struct http_client *http;
 };
 void kube_link_unref(struct kube_link *l);

@@ -223,6 +223,43 @@ static void reads_objects_in_a_pod(void **state)
     test_server_stop(s);
 }
 
+struct crowd {
+    struct kube_client *client;
+    atomic_int answers;
+};
+
+static void *ask_often(void *arg)
+{
+    struct crowd *crowd = arg;
+    for (int i = 0; i < 10; i++) {
+        json_t *node = NULL;
+        if (kube_get(crowd->client, "/api/v1/nodes/n1", NULL, &node, NULL) == CS_OK &&
+            strcmp(kube_name(node), "n1") == 0)
+            crowd->answers++;
+        json_decref(node);
+    }
+    return NULL;
+}
+
+/* As the attestations and watchers of one cluster do. */
+static void serves_many_threads(void **state)
+{
+    (void)state;
+    struct api a = {0};
+    struct test_server *s = serve(&a);
+    struct crowd crowd = {.client = in_cluster()};
+    pthread_t threads[8];
+    const size_t count = sizeof threads / sizeof threads[0];
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_often, &crowd), 0);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(crowd.answers, 10 * count);
+    assert_string_equal(a.token, "t0ken-1");
+    kube_client_free(crowd.client);
+    test_server_stop(s);
+}
+
 static void knows_what_a_status_means(void **state)
 {
     (void)state;
@@ -482,6 +519,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_objects_in_a_pod),
+        cmocka_unit_test(serves_many_threads),
         cmocka_unit_test(knows_what_a_status_means),
         cmocka_unit_test(tries_again_when_it_may),
         cmocka_unit_test(waits_as_long_as_the_server_says),
