@@ -40,7 +40,7 @@ static cs_code ask_external(struct plugin_external *x, struct cs_slice text, str
     if (rc == CS_OK || rc == CS_UNIMPLEMENTED)
         return CS_OK;
     (void)catalog_as_status(rc, &fault);
-    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+    return plugin_notes_fault(notes, rc, &fault, e);
 }
 
 /* *counts is set when the plugin counts towards the constraint of its type: one whose configuration

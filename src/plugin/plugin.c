@@ -20,6 +20,11 @@ cs_code plugin_notes_add(struct plugin_notes *n, const char *text)
     return CS_OK;
 }
 
+cs_code plugin_notes_fault(struct plugin_notes *n, cs_code rc, const struct cs_err *fault, struct cs_err *e)
+{
+    return rc == CS_OK || plugin_notes_add(n, fault->text) == CS_OK ? CS_OK : cs_nomem(e);
+}
+
 void plugin_notes_free(struct plugin_notes *n)
 {
     for (size_t i = 0; i < n->count; i++)

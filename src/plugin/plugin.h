@@ -75,6 +75,10 @@ struct plugin_notes {
     size_t count;
 };
 CS_CHECKED cs_code plugin_notes_add(struct plugin_notes *n, const char *text);
+/* For validate: what reading the configuration returned, rc and *fault, as a note unless it is CS_OK. Fails
+ * only when memory is out. */
+CS_CHECKED cs_code plugin_notes_fault(struct plugin_notes *n, cs_code rc, const struct cs_err *fault,
+                                      struct cs_err *e);
 void plugin_notes_free(struct plugin_notes *n);
 
 /* What a plugin answered, for its caller: `keymanager(NAME): ` is put in front of the text in *e unless it

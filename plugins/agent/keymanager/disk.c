@@ -80,9 +80,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
     (void)env;
     struct cs_err fault;
     CS_CLEANUP(cs_freep) char *dir = NULL;
-    if (read_directory(data, &dir, &fault) == CS_OK)
-        return CS_OK;
-    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+    return plugin_notes_fault(notes, read_directory(data, &dir, &fault), &fault, e);
 }
 
 const struct plugin_builtin plugin_agent_keymanager_disk = {

@@ -63,9 +63,7 @@ static cs_code check(cs_code (*read)(struct cs_slice text, struct cs_arena *a, s
     CS_AUTO(cs_arena) arena = cs_arena_new(0, 0);
     if (arena == NULL)
         return cs_nomem(e);
-    if (read(data, arena, &cfg, &fault) == CS_OK)
-        return CS_OK;
-    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+    return plugin_notes_fault(notes, read(data, arena, &cfg, &fault), &fault, e);
 }
 
 /* {"cluster":"C","token":"T"}; the token as the file has it, in buffers that do not grow. */

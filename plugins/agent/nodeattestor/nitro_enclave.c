@@ -104,10 +104,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
     CS_AUTO(cs_arena) arena = cs_arena_new(0, 0);
     if (arena == NULL)
         return cs_nomem(e);
-    cs_code rc = config_read_agent_nitro_enclave(data, arena, &cfg, &fault);
-    if (rc == CS_OK)
-        return CS_OK;
-    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+    return plugin_notes_fault(notes, config_read_agent_nitro_enclave(data, arena, &cfg, &fault), &fault, e);
 }
 
 /* --- Attesting --- */

@@ -88,9 +88,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
     (void)env;
     struct cs_err fault;
     CS_CLEANUP(plugin_settings_drop) struct config_svidstore_disk *c = NULL;
-    if (read_config(data, &c, &fault) == CS_OK)
-        return CS_OK;
-    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+    return plugin_notes_fault(notes, read_config(data, &c, &fault), &fault, e);
 }
 
 /* --- Folders --- */

@@ -73,9 +73,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
         return cs_nomem(e);
     struct config_unix config;
     struct cs_err fault;
-    if (config_read_unix(data, a, &config, &fault) == CS_OK)
-        return CS_OK;
-    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+    return plugin_notes_fault(notes, config_read_unix(data, a, &config, &fault), &fault, e);
 }
 
 /* --- /proc --- */

@@ -67,9 +67,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
     CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
     if (a == NULL)
         return cs_nomem(e);
-    if (config_read_aws_secretsmanager(data, a, &c, &fault) == CS_OK)
-        return CS_OK;
-    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+    return plugin_notes_fault(notes, config_read_aws_secretsmanager(data, a, &c, &fault), &fault, e);
 }
 
 /* --- Calls --- */

@@ -87,9 +87,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
     (void)env;
     CS_CLEANUP(plugin_settings_drop) struct settings *s = NULL;
     struct cs_err fault;
-    if (read_settings(data, &s, &fault) == CS_OK)
-        return CS_OK;
-    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+    return plugin_notes_fault(notes, read_settings(data, &s, &fault), &fault, e);
 }
 
 /* --- Where the process is --- */

@@ -34,7 +34,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
     struct config_strings unknown = {0};
     struct cs_err fault;
     if (config_read_join_token(data, a, &unknown, &fault) != CS_OK)
-        return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+        return plugin_notes_fault(notes, fault.code, &fault, e);
     for (size_t i = 0; i < unknown.len; i++) {
         const char *text = cs_arena_printf(a, "unknown setting \"%s\" encountered", unknown.at[i]);
         if (text == NULL || plugin_notes_add(notes, text) != CS_OK)

@@ -156,9 +156,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
     CS_CLEANUP(plugin_settings_drop) struct settings *s = NULL;
     bool names_image;
     struct cs_err fault;
-    if (settings_read(data, &s, &names_image, &fault) == CS_OK)
-        return CS_OK;
-    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+    return plugin_notes_fault(notes, settings_read(data, &s, &names_image, &fault), &fault, e);
 }
 
 /* --- What an attested node is called --- */

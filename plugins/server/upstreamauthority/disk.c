@@ -292,9 +292,7 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
     (void)env;
     CS_CLEANUP(files_free) struct files files = {0};
     struct cs_err fault;
-    if (read_config(data, &files, &fault) == CS_OK)
-        return CS_OK;
-    return plugin_notes_add(notes, fault.text) == CS_OK ? CS_OK : cs_nomem(e);
+    return plugin_notes_fault(notes, read_config(data, &files, &fault), &fault, e);
 }
 
 static const struct upstreamauthority_ops ops = {.mint_x509_ca = mint_x509_ca};

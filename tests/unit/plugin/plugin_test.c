@@ -2,6 +2,7 @@
  *
  * What all plugins have in common.
  */
+#include "base/mem.h"
 #include "plugin/plugin.h"
 
 #include <setjmp.h>
@@ -47,11 +48,32 @@ static void names_and_texts_of_any_length(void **state)
     assert_true(strlen(e.text) < sizeof e.text);
 }
 
+static void a_fault_becomes_a_note(void **state)
+{
+    (void)state;
+    struct plugin_notes notes = {0};
+    struct cs_err fault = {0}, e = {0};
+    assert_int_equal(plugin_notes_fault(&notes, CS_OK, &fault, &e), CS_OK);
+    assert_int_equal(notes.count, 0);
+    (void)cs_fail(&fault, CS_INVALID, "no such option");
+    assert_int_equal(plugin_notes_fault(&notes, CS_INVALID, &fault, &e), CS_OK);
+    assert_int_equal(notes.count, 1);
+    assert_string_equal(notes.texts[0], "no such option");
+    (void)cs_mem_fail_at(1, true);
+    const cs_code rc = plugin_notes_fault(&notes, CS_INVALID, &fault, &e);
+    (void)cs_mem_fail_at(0, false);
+    assert_int_equal(rc, CS_INTERNAL);
+    assert_int_equal(e.code, CS_INTERNAL);
+    assert_int_equal(notes.count, 1);
+    plugin_notes_free(&notes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_name_the_plugin_once),
         cmocka_unit_test(names_and_texts_of_any_length),
+        cmocka_unit_test(a_fault_becomes_a_note),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
