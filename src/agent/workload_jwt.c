@@ -378,12 +378,8 @@ static cs_code to_value(struct cs_arena *a, json_t *from, unsigned depth, pb_val
 
 static bool claim_allowed(const struct agent_config *cfg, const char *claim)
 {
-    if (strcmp(claim, "sub") == 0 || strcmp(claim, "exp") == 0 || strcmp(claim, "aud") == 0)
-        return true;
-    for (size_t i = 0; i < cfg->allowed_foreign_jwt_claims.len; i++)
-        if (strcmp(cfg->allowed_foreign_jwt_claims.at[i], claim) == 0)
-            return true;
-    return false;
+    return strcmp(claim, "sub") == 0 || strcmp(claim, "exp") == 0 || strcmp(claim, "aud") == 0 ||
+           config_strings_have(&cfg->allowed_foreign_jwt_claims, claim);
 }
 
 /* Of a foreign token only claims with a meaning here; an audience is always a list. */

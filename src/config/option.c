@@ -396,10 +396,10 @@ static bool option_exists(const struct config_section *sec, const char *name)
     return false;
 }
 
-static bool strings_have(const struct config_strings *s, const char *text)
+bool config_strings_have(const struct config_strings *list, const char *text)
 {
-    for (size_t i = 0; i < s->len; i++)
-        if (strcmp(s->at[i], text) == 0)
+    for (size_t i = 0; i < list->len; i++)
+        if (strcmp(list->at[i], text) == 0)
             return true;
     return false;
 }
@@ -420,7 +420,7 @@ static cs_code collect_unknown(struct decoder *d, const struct config_section *s
         const struct hcl_item *it = items.at[i];
         for (size_t k = 0; k < it->key_count && !(i > 0 && it->key_count > 1); k++) {
             const char *name = it->keys[k].text;
-            if (it->keys[k].named && !option_exists(sec, name) && !strings_have(&found, name))
+            if (it->keys[k].named && !option_exists(sec, name) && !config_strings_have(&found, name))
                 at[found.len++] = name;
         }
     }

@@ -31,6 +31,7 @@ struct config_strings {
     const char *const *at;
     size_t len;
 };
+bool config_strings_have(const struct config_strings *list, const char *text);
 struct config_blocks {
     void *const *at; /* each points to one struct of the section */
     size_t len;

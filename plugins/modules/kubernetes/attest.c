@@ -70,14 +70,6 @@ cs_code k8s_account_read(const char *username, struct cs_arena *a, struct k8s_ac
     return out->namespace != NULL && out->name != NULL && out->full != NULL ? CS_OK : cs_nomem(e);
 }
 
-bool k8s_list_has(const struct config_strings *list, const char *text)
-{
-    for (size_t i = 0; i < list->len; i++)
-        if (strcmp(list->at[i], text) == 0)
-            return true;
-    return false;
-}
-
 /* --- Sessions --- */
 
 cs_code k8s_session_new(struct k8s_session **out, struct cs_err *e)

@@ -100,7 +100,6 @@ struct k8s_account {
 };
 CS_CHECKED cs_code k8s_account_read(const char *username, struct cs_arena *a, struct k8s_account *out,
                                     struct cs_err *e);
-bool k8s_list_has(const struct config_strings *list, const char *text);
 
 /* What comes of an attestation; the session of a step. */
 struct k8s_session {

@@ -86,7 +86,7 @@ static cs_code review(struct attestation *x, struct cs_err *e)
     rc = k8s_account_read(x->review.username, x->arena, &x->account, e);
     if (rc != CS_OK)
         return failed(x, rc, "fail to parse username from token review status", e);
-    if (!k8s_list_has(c->service_accounts, x->account.full))
+    if (!config_strings_have(c->service_accounts, x->account.full))
         return cs_fail(e, CS_DENIED, "\"%s\" is not an allowed service account for cluster \"%s\"",
                        x->account.full, x->cluster->name);
     rc = kube_review_extra(&x->review, POD_NAME, "pod name", "name", &x->pod_name, e);

@@ -128,7 +128,7 @@ static cs_code attest(struct k8s_attestor *a, const struct k8s_visit *v, struct 
 {
     struct k8s_account account;
     CS_TRY(v->cluster->client != NULL ? ask(v, &account, e) : verify(a, v, &account, e));
-    if (!k8s_list_has(v->cluster->service_accounts, account.full))
+    if (!config_strings_have(v->cluster->service_accounts, account.full))
         return cs_fail(e, CS_DENIED, "\"%s\" is not an allowed service account", account.full);
     return admit(a, v, &account, step, e);
 }

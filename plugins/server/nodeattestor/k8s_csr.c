@@ -178,12 +178,10 @@ static cs_code check_usage(const struct x509_extensions *x, struct cs_err *e)
 static cs_code check_allowed(const struct session *s, struct cs_err *e)
 {
     const struct config_strings *list = &s->cluster->node_allow_list;
-    for (size_t i = 0; i < list->len; i++)
-        if (strcmp(list->at[i], s->node) == 0)
-            return CS_OK;
-    return list->len == 0 ? CS_OK
-                          : cs_fail(e, CS_DENIED, "node \"%s\" is not in node_allow_list of cluster \"%s\"",
-                                    s->node, s->cluster->name);
+    if (list->len == 0 || config_strings_have(list, s->node))
+        return CS_OK;
+    return cs_fail(e, CS_DENIED, "node \"%s\" is not in node_allow_list of cluster \"%s\"", s->node,
+                   s->cluster->name);
 }
 
 static cs_code check_cert(const struct attestor *a, struct session *s, struct cs_err *e)

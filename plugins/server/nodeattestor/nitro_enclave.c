@@ -254,9 +254,8 @@ static cs_code check_image(const struct settings *s, const struct nitro_document
     const char *pcr0 = cs_buf_cstr(&hex);
     if (!cs_buf_ok(&hex))
         return cs_nomem(e);
-    for (size_t i = 0; i < allowed->len; i++)
-        if (strcmp(allowed->at[i], pcr0) == 0)
-            return CS_OK;
+    if (config_strings_have(allowed, pcr0))
+        return CS_OK;
     return cs_fail(e, CS_DENIED, "PCR0 %s is not in allowed_pcr0", pcr0);
 }
 
