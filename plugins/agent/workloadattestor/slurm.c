@@ -31,17 +31,6 @@ static void destroy(void *self)
     (void)self;
 }
 
-/* The next segment of a path; false at its end, where `rest` ends up NULL. */
-static bool next_segment(struct cs_rd *rest, struct cs_slice *out)
-{
-    if (rest->p == NULL)
-        return false;
-    const uint8_t *slash = cs_rd_left(rest) > 0 ? memchr(rest->p, '/', cs_rd_left(rest)) : NULL;
-    *out = cs_slice_of(rest->p, (size_t)((slash != NULL ? slash : rest->end) - rest->p));
-    rest->p = slash != NULL ? slash + 1 : NULL;
-    return true;
-}
-
 static bool ends_with(struct cs_slice s, const char *end)
 {
     size_t n = strlen(end);
@@ -77,10 +66,10 @@ static bool job_of(struct cs_slice path, struct job *out)
 {
     struct cs_rd r = cs_rd_of(path);
     struct cs_slice top, slice, scope, dir, step;
-    if (!next_segment(&r, &top) || top.len > 0 || !next_segment(&r, &slice) ||
-        !cs_slice_is(slice, "system.slice") || !next_segment(&r, &scope) ||
-        !ends_with(scope, "slurmstepd.scope") || !next_segment(&r, &dir) || !is_job(dir) ||
-        !next_segment(&r, &step) || !cut_prefix(&step, "step_") || dir.len > NAME_MAX_LEN ||
+    if (!container_next_segment(&r, &top) || top.len > 0 || !container_next_segment(&r, &slice) ||
+        !cs_slice_is(slice, "system.slice") || !container_next_segment(&r, &scope) ||
+        !ends_with(scope, "slurmstepd.scope") || !container_next_segment(&r, &dir) || !is_job(dir) ||
+        !container_next_segment(&r, &step) || !cut_prefix(&step, "step_") || dir.len > NAME_MAX_LEN ||
         step.len > NAME_MAX_LEN)
         return false;
     *out = (struct job){0};

@@ -2,20 +2,10 @@
 #include "plugins/shared/containers/matchers.h"
 
 #include "base/text.h"
+#include "plugins/shared/containers/proc.h"
 
 #define ANY "*"
 #define ID "<id>"
-
-/* Takes the next segment; false when there was none left. `rest->p` NULL: the end. */
-static bool next_segment(struct cs_rd *rest, struct cs_slice *out)
-{
-    if (rest->p == NULL)
-        return false;
-    const uint8_t *slash = cs_rd_left(rest) > 0 ? memchr(rest->p, '/', cs_rd_left(rest)) : NULL;
-    *out = cs_slice_of(rest->p, (size_t)((slash != NULL ? slash : rest->end) - rest->p));
-    rest->p = slash != NULL ? slash + 1 : NULL;
-    return true;
-}
 
 static struct cs_rd segments_of(struct cs_slice s)
 {
@@ -34,8 +24,8 @@ static bool overlap(const char *a, const char *b)
     struct cs_rd ra = segments_of(cs_slice_str(a)), rb = segments_of(cs_slice_str(b));
     struct cs_slice sa, sb;
     for (;;) {
-        bool more = next_segment(&ra, &sa);
-        if (more != next_segment(&rb, &sb))
+        bool more = container_next_segment(&ra, &sa);
+        if (more != container_next_segment(&rb, &sb))
             return false;
         if (!more)
             return true;
@@ -80,7 +70,7 @@ static cs_code check_one(const char *pattern, struct cs_err *e)
     struct cs_rd r = segments_of(cs_slice_str(pattern));
     struct cs_slice segment;
     size_t ids = 0;
-    while (next_segment(&r, &segment))
+    while (container_next_segment(&r, &segment))
         ids += cs_slice_is(segment, ID);
     if (ids == 1)
         return CS_OK;
@@ -106,8 +96,8 @@ static bool fits(const char *pattern, struct cs_slice path, struct cs_slice *id)
     struct cs_rd rp = segments_of(cs_slice_str(pattern)), rs = segments_of(path);
     struct cs_slice want, have;
     for (;;) {
-        bool more = next_segment(&rp, &want);
-        if (more != next_segment(&rs, &have))
+        bool more = container_next_segment(&rp, &want);
+        if (more != container_next_segment(&rs, &have))
             return false;
         if (!more)
             return true;

@@ -17,6 +17,23 @@ const char *container_proc(void)
     return proc != NULL && proc[0] != '\0' ? proc : "/proc";
 }
 
+/* --- Parts of lines and paths --- */
+
+static bool next_part(struct cs_rd *rest, char separator, struct cs_slice *out)
+{
+    if (rest->p == NULL)
+        return false;
+    const uint8_t *end = cs_rd_left(rest) > 0 ? memchr(rest->p, separator, cs_rd_left(rest)) : NULL;
+    *out = cs_slice_of(rest->p, (size_t)((end != NULL ? end : rest->end) - rest->p));
+    rest->p = end != NULL ? end + 1 : NULL;
+    return true;
+}
+
+bool container_next_segment(struct cs_rd *rest, struct cs_slice *out)
+{
+    return next_part(rest, '/', out);
+}
+
 /* --- Lines --- */
 
 /* CS_INVALID, with the line quoted behind the text, as far as it fits. */
@@ -48,12 +65,7 @@ cs_code container_cgroup_line(struct cs_slice line, struct cs_slice *path, struc
 /* Fields are separated by one blank each: one may be empty, such as the source of a tmpfs. */
 static bool next_field(struct cs_rd *r, struct cs_slice *out)
 {
-    if (r->p == NULL)
-        return false;
-    const uint8_t *blank = cs_rd_left(r) > 0 ? memchr(r->p, ' ', cs_rd_left(r)) : NULL;
-    *out = cs_slice_of(r->p, (size_t)((blank != NULL ? blank : r->end) - r->p));
-    r->p = blank != NULL ? blank + 1 : NULL;
-    return true;
+    return next_part(r, ' ', out);
 }
 
 cs_code container_mountinfo_line(struct cs_slice line, struct container_mount *out, struct cs_err *e)

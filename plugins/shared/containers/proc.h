@@ -17,6 +17,10 @@
 /* Where /proc is: $HOST_PROC, else "/proc". Static or the environment's string. */
 const char *container_proc(void);
 
+/* The next segment of a path, between slashes; false at its end, where rest->p is NULL. "/a" has two: "" and
+ * "a". */
+bool container_next_segment(struct cs_rd *rest, struct cs_slice *out);
+
 /* The path of one line "hierarchy-ID:controller-list:cgroup-path"; views the line. CS_INVALID with SPIRE's
  * text: `invalid cgroup entry, contains 2 colon separated fields but expected at least 3: "..."`. */
 CS_CHECKED cs_code container_cgroup_line(struct cs_slice line, struct cs_slice *path, struct cs_err *e);
