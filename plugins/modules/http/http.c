@@ -11,11 +11,13 @@
 #include <stdio.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define DEFAULT_TIMEOUT_NS (30 * CS_NS_PER_S)
 #define DEFAULT_MAX_BODY ((size_t)1 << 20)
 #define MAX_HEAD ((size_t)64 * 1024)
 #define MAX_RETRY_AFTER_S 86400
+#define PAUSE_STEP_NS (100 * CS_NS_PER_MS)
 
 /* --- What libcurl calls --- */
 
@@ -369,6 +371,21 @@ void http_response_free(struct http_response *r)
     cs_buf_wipe(&r->body);
     cs_buf_free(&r->head);
     *r = (struct http_response){0};
+}
+
+/* --- Beside calls --- */
+
+bool http_pause(int64_t ns, const struct crypto_stop *stop)
+{
+    while (ns > 0) {
+        if (stop != NULL && stop->asked(stop->arg))
+            return false;
+        const int64_t step = ns < PAUSE_STEP_NS ? ns : PAUSE_STEP_NS;
+        const struct timespec t = {.tv_nsec = (long)step};
+        (void)nanosleep(&t, NULL);
+        ns -= step;
+    }
+    return stop == NULL || !stop->asked(stop->arg);
 }
 
 void http_escape(struct cs_buf *out, struct cs_slice text)

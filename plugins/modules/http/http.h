@@ -96,6 +96,10 @@ void http_response_free(struct http_response *r); /* wipes the body */
 CS_CHECKED cs_code http_call(struct http_client *c, const struct http_request *r, struct http_response *out,
                              struct cs_err *e);
 
+/* Sleeps, say until a call is made again; false: stop (may be NULL) asked for the end, which is seen within
+ * 100 ms. */
+bool http_pause(int64_t ns, const struct crypto_stop *stop);
+
 /* Appends a path segment or query value, percent-encoded (RFC 3986, all but unreserved characters). */
 void http_escape(struct cs_buf *out, struct cs_slice text);
 

@@ -6,13 +6,11 @@
 #include "plugins/modules/kube/internal.h"
 
 #include <stdio.h>
-#include <time.h>
 
 #define DEFAULT_TIMEOUT_NS (30 * CS_NS_PER_S)
 #define DEFAULT_MAX_BODY ((size_t)8 << 20)
 #define ATTEMPTS 5
 #define BACKOFF_MAX_NS (5 * CS_NS_PER_S)
-#define PAUSE_STEP_NS (100 * CS_NS_PER_MS)
 
 /* --- Life --- */
 
@@ -137,19 +135,6 @@ cs_code kube_status_fail(const struct http_response *r, struct cs_err *e)
 
 /* --- Pauses --- */
 
-bool kube_pause(int64_t ns, const struct crypto_stop *stop)
-{
-    while (ns > 0) {
-        if (stop != NULL && stop->asked(stop->arg))
-            return false;
-        const int64_t step = ns < PAUSE_STEP_NS ? ns : PAUSE_STEP_NS;
-        const struct timespec t = {.tv_nsec = (long)step};
-        (void)nanosleep(&t, NULL);
-        ns -= step;
-    }
-    return stop == NULL || !stop->asked(stop->arg);
-}
-
 int64_t kube_backoff(unsigned n, int64_t max_ns)
 {
     const int64_t grown = (200 * CS_NS_PER_MS) << (n < 20 ? n : 20);
@@ -209,7 +194,7 @@ static cs_code repeat(struct kube_client *c, struct kube_attempt *a, json_t **ou
         const int64_t pause = r.retry_after_ns >= 0 ? r.retry_after_ns : kube_backoff(n, BACKOFF_MAX_NS);
         if (cs_mono_ns(clock) + pause >= end)
             return rc;
-        if (!kube_pause(pause, q->stop))
+        if (!http_pause(pause, q->stop))
             return cs_fail(e, CS_CANCELLED, "%s %s: stopped", q->method, q->path);
     }
 }

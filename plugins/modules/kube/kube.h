@@ -76,9 +76,6 @@ CS_CHECKED cs_code kube_call(struct kube_client *c, const struct kube_call *q, j
 CS_CHECKED cs_code kube_get(struct kube_client *c, const char *path, const struct crypto_stop *stop,
                             json_t **out, struct cs_err *e);
 
-/* Sleeps; false: stop (may be NULL) asked for the end. */
-bool kube_pause(int64_t ns, const struct crypto_stop *stop);
-
 /* Appends "/api/v1/namespaces/NS/pods/NAME" and the like: a printf whose only conversion is %s, each
  * argument escaped as one path segment. CS_INVALID for segments that are empty, "." or "..". */
 CS_CHECKED cs_code kube_path(struct cs_buf *out, struct cs_err *e, const char *fmt, ...);

@@ -7,6 +7,7 @@
 #include "plugins/modules/kubernetes/k8sbundle.h"
 
 #include "plugin/notifier.h"
+#include "plugins/modules/http/http.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -122,7 +123,7 @@ static cs_code update(struct target *t, const char *name, bool *changed, struct 
         cs_code rc = update_once(t, cs_buf_cstr(&path), changed, e);
         if (rc != CS_ABORTED || n == CONFLICTS)
             return rc;
-        if (!kube_pause(CONFLICT_PAUSE_NS, &t->settings->stop.stop))
+        if (!http_pause(CONFLICT_PAUSE_NS, &t->settings->stop.stop))
             return cs_fail(e, CS_CANCELLED, "stopped");
     }
 }

@@ -11,7 +11,6 @@
 #include "plugins/shared/containers/matchers.h"
 
 #include <stdio.h>
-#include <time.h>
 
 #define RETRIES 3
 #define FIRST_PAUSE_NS (100 * CS_NS_PER_MS)
@@ -223,30 +222,14 @@ static cs_code podman_engine(struct place *p, pid_t pid, struct docker_engine **
 
 /* --- Asking --- */
 
-static bool stopping(const struct crypto_stop *stop)
-{
-    return stop != NULL && stop->asked(stop->arg);
-}
-
-static void pause_for(int64_t ns, const struct crypto_stop *stop)
-{
-    const int64_t slice = 50 * CS_NS_PER_MS;
-    for (; ns > 0 && !stopping(stop); ns -= slice) {
-        int64_t now = ns < slice ? ns : slice;
-        const struct timespec ts = {.tv_sec = now / CS_NS_PER_S, .tv_nsec = now % CS_NS_PER_S};
-        (void)nanosleep(&ts, NULL);
-    }
-}
-
 /* A container that starts may not be known yet. */
 static cs_code inspect(struct docker_engine *engine, const char *id, const struct crypto_stop *stop,
                        json_t **out, struct cs_err *e)
 {
     for (int i = 0;; i++) {
         cs_code rc = docker_container(engine, id, stop, out, e);
-        if (rc == CS_OK || i == RETRIES || stopping(stop))
+        if (rc == CS_OK || i == RETRIES || !http_pause(FIRST_PAUSE_NS << i, stop))
             return rc;
-        pause_for(FIRST_PAUSE_NS << i, stop);
     }
 }
 

@@ -390,6 +390,20 @@ static void stops_when_told(void **state)
     test_server_stop(s);
 }
 
+static void pauses_until_told(void **state)
+{
+    (void)state;
+    const int64_t begun = cs_mono_ns(&cs_clock_system), pause = 30 * CS_NS_PER_MS;
+    assert_true(http_pause(pause, NULL));
+    assert_true(cs_mono_ns(&cs_clock_system) - begun >= pause);
+    struct countdown now = {0}, soon = {2};
+    struct crypto_stop stop = {.asked = asked, .arg = &now};
+    assert_false(http_pause(0, &stop));
+    stop.arg = &soon;
+    assert_false(http_pause(INT64_MAX, &stop)); /* within two looks */
+    assert_int_equal(soon.left, -1);
+}
+
 static void refuses_what_is_not_http(void **state)
 {
     (void)state;
@@ -455,6 +469,7 @@ int main(void)
         cmocka_unit_test(follows_only_when_asked),
         cmocka_unit_test(bounds_everything),
         cmocka_unit_test(stops_when_told),
+        cmocka_unit_test(pauses_until_told),
         cmocka_unit_test(refuses_what_is_not_http),
         cmocka_unit_test(signs_for_aws),
         cmocka_unit_test(escapes),
