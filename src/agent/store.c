@@ -5,9 +5,6 @@
 #include "base/logfields.h"
 #include "base/mem.h"
 
-#include <signal.h>
-#include <stdio.h>
-
 /* --- Life --- */
 
 static const char *record_id(const void *record)
@@ -27,6 +24,12 @@ static void cond_init(pthread_cond_t *cond)
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_cond_init(cond, &attr);
     (void)pthread_condattr_destroy(&attr);
+}
+
+static unsigned calls_max_of(const struct svidstore_ops *ops)
+{
+    const unsigned wanted = ops->calls_max > 0 ? ops->calls_max : 1;
+    return wanted < STORE_CALLS_MAX ? wanted : STORE_CALLS_MAX;
 }
 
 cs_code agent_store_new(const struct agent_store_config *cfg, struct agent_store **out, struct cs_err *e)
@@ -51,6 +54,7 @@ cs_code agent_store_new(const struct agent_store_config *cfg, struct agent_store
         struct store_place *p = &s->places[s->place_count];
         p->store = s;
         p->plugin = cfg->plugins[s->place_count];
+        p->calls_max = calls_max_of(p->plugin->ops);
         cond_init(&p->wake);
     }
     CS_TRY(store_state_load(s, cfg->state_path, e));
@@ -63,7 +67,7 @@ void agent_store_stop(struct agent_store *s)
     pthread_mutex_lock(&s->lock);
     s->stopping = true;
     for (size_t i = 0; i < s->place_count; i++)
-        pthread_cond_signal(&s->places[i].wake);
+        pthread_cond_broadcast(&s->places[i].wake);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -83,8 +87,8 @@ void agent_store_free(struct agent_store *s)
     void *p;
     agent_store_stop(s);
     for (size_t i = 0; i < s->place_count; i++)
-        if (s->places[i].running)
-            (void)pthread_join(s->places[i].thread, NULL);
+        for (unsigned k = 0; k < s->places[i].thread_count; k++)
+            (void)pthread_join(s->places[i].threads[k], NULL);
     for (size_t it = 0; (p = agent_index_next(&s->records, &it)) != NULL;)
         record_free(s, p);
     for (size_t i = 0; i < s->place_count; i++) {
@@ -104,27 +108,6 @@ void agent_store_free(struct agent_store *s)
 }
 
 /* --- Places --- */
-
-/* Starts the plugin's thread with the first entry for it. */
-static cs_code start(struct store_place *p, struct cs_err *e)
-{
-    if (p->running)
-        return CS_OK;
-    sigset_t all;
-    sigset_t old;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&p->thread, NULL, store_work, p);
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc != 0)
-        return cs_fail_errno(e, CS_INTERNAL, rc, "could not start the thread of SVIDStore \"%s\"",
-                             p->plugin->name);
-    char name[16];
-    (void)snprintf(name, sizeof name, "store-%s", p->plugin->name);
-    (void)pthread_setname_np(p->thread, name);
-    p->running = true;
-    return CS_OK;
-}
 
 static struct store_place *place_named(struct agent_store *s, struct cs_slice type)
 {
@@ -317,9 +300,9 @@ cs_code store_bury_entry(struct agent_store *s, const struct agent_entry *en, ui
     struct store_place *p = place_named(s, type_of(en->selectors[0]));
     if (p == NULL)
         return CS_NOT_FOUND;
-    CS_TRY(start(p, NULL));
+    CS_TRY(store_work_start(p, NULL));
     CS_TRY(bury_at(s, p, en, where, 0, removed));
-    pthread_cond_signal(&p->wake);
+    store_work_wake(p);
     return CS_OK;
 }
 
@@ -388,7 +371,7 @@ static cs_code put_entry(struct agent_store *s, struct agent_entry *en)
     struct store_place *p = en->store_svid ? place_of(s, en) : NULL;
     if (p == NULL)
         return remove_entry(s, en->id);
-    CS_TRY(start(p, NULL));
+    CS_TRY(store_work_start(p, NULL));
     struct store_record *r = agent_index_get(&s->records, en->id);
     return r == NULL ? insert_entry(s, en, p) : replace_entry(s, r, en, p);
 }
@@ -506,7 +489,7 @@ void agent_store_settle(struct agent_store *s)
         for (struct store_record *r = s->places[i].pending.first; r != NULL; r = r->next)
             if (r->due == STORE_HELD)
                 r->due = now;
-        pthread_cond_signal(&s->places[i].wake);
+        store_work_wake(&s->places[i]);
     }
     pthread_mutex_unlock(&s->lock);
     store_state_save(s);

@@ -19,6 +19,7 @@
 
 #define STORE_RETRY_NS (INT64_C(5) * CS_NS_PER_S)
 #define STORE_HELD INT64_MAX /* waits for an SVID, or for agent_store_settle */
+#define STORE_CALLS_MAX 8U   /* at a time, of one plugin: so many SVIDs are in memory twice */
 
 /* An entry that a plugin takes. All but the flags of the manager [lock]. */
 struct store_record {
@@ -48,13 +49,24 @@ struct store_gone {
     bool busy;    /* a call is under way */
 };
 
-/* One plugin. */
+/* A call under way: of this entry, for this place. */
+struct store_call {
+    const char *entry_id; /* of an entry that the caller holds */
+    uint64_t where;
+};
+
+/* One plugin, and its threads: the first is started with the first entry, the others when there is more to do
+ * than those there are take on. */
 struct store_place {
     struct agent_store *store;           /* [const] */
     const struct catalog_plugin *plugin; /* [const] */
+    unsigned calls_max;                  /* [const] at a time, and so many threads at most */
     pthread_cond_t wake;
-    pthread_t thread;
-    bool running; /* [manager] the thread was started */
+    pthread_t threads[STORE_CALLS_MAX];       /* [lock] */
+    unsigned thread_count;                    /* [lock] */
+    unsigned idle;                            /* [lock] threads that wait for something to do */
+    struct store_call calls[STORE_CALLS_MAX]; /* [lock] */
+    unsigned call_count;                      /* [lock] */
     struct {
         struct store_record *first, *last;
     } pending; /* [lock] */
@@ -99,8 +111,10 @@ uint64_t store_where(const struct agent_entry *en);
 /* Buries what an agent before us put for the entry. CS_NOT_FOUND: there is no such plugin. */
 CS_CHECKED cs_code store_bury_entry(struct agent_store *s, const struct agent_entry *en, uint64_t where,
                                     bool removed);
-/* Not locked: the thread of a place. */
-void *store_work(void *place);
+/* Something may be due earlier than before, or for one more thread. */
+void store_work_wake(struct store_place *p);
+/* Sees to it that the plugin has a thread. */
+CS_CHECKED cs_code store_work_start(struct store_place *p, struct cs_err *e);
 
 /* store_state.c. Reads the file if there is one; what cannot be read is logged. */
 CS_CHECKED cs_code store_state_load(struct agent_store *s, const char *path, struct cs_err *e);

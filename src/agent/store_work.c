@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The thread of one SVIDStore plugin: deletions first, so that nothing is deleted that was just put, then
- * what is to be put, in the order in which it came; what fails waits and lets the others go before it.
+ * The threads of one SVIDStore plugin: deletions first, so that nothing is deleted that was just put, then
+ * what is to be put, in the order in which it came; what fails waits and lets the others go before it. Two
+ * calls for the same entry or the same place never run at once.
  */
 #include "agent/store_impl.h"
 #include "base/logfields.h"
+
+#include <signal.h>
+#include <stdio.h>
 
 /* --- Lists: lock held --- */
 
@@ -56,7 +60,9 @@ static void list_gone(struct store_place *p, struct store_gone *g)
 void store_bury(struct store_place *p, struct store_gone *g)
 {
     struct store_gone *oldest = p->gone.first;
-    if (p->gone.count >= AGENT_STORE_GONE_MAX && !oldest->busy) {
+    while (oldest != NULL && oldest->busy)
+        oldest = oldest->next;
+    if (p->gone.count >= AGENT_STORE_GONE_MAX && oldest != NULL) {
         cs_log_error(&p->store->cfg.log, "Giving up a deletion: the store is behind too many of them",
                      KV(CS_F_ENTRY, oldest->entry->id), KV(CS_F_SPIFFE_ID, oldest->entry->spiffe_id),
                      KV(CS_F_SVID_STORE, p->plugin->name));
@@ -110,6 +116,16 @@ static void log_failure(struct store_place *p, const struct cs_log *log, const c
     const struct cs_err full = worded(why);
     cs_log_error(log, msg, KV_ERR(&full), KV_INT(CS_F_REVISION_NUMBER, revision),
                  held > 0 ? KV_INT("left_out", held) : (struct cs_kv){0});
+}
+
+/* --- Calls under way: lock held --- */
+
+static bool is_free(const struct store_place *p, const char *entry_id, uint64_t where)
+{
+    for (unsigned i = 0; i < p->call_count; i++)
+        if (p->calls[i].where == where || strcmp(p->calls[i].entry_id, entry_id) == 0)
+            return false;
+    return true;
 }
 
 /* --- Deleting --- */
@@ -338,60 +354,144 @@ static void do_put(struct store_place *p, struct store_record *r)
         call_off(p, r->where);
         r->tried = true;
         pthread_mutex_unlock(&s->lock);
-        done = call_put(p, &j);
+        done = call_put(p, &j); /* r may be gone */
         pthread_mutex_lock(&s->lock);
     }
     put_ended(p, &j, done);
 }
 
-/* --- The thread --- */
+/* --- The threads --- */
 
-static struct store_gone *next_gone(const struct store_place *p, int64_t now, int64_t *until)
+/* What is to be done next, if anything is due that no call under way stands in the way of. */
+struct next {
+    struct store_gone *gone;
+    struct store_record *record;
+    int64_t until; /* nothing before this, but for the end of a call; INT64_MAX: nothing at all */
+};
+
+static void next_gone(const struct store_place *p, int64_t now, struct next *out)
 {
     for (struct store_gone *g = p->gone.first; g != NULL; g = g->next) {
-        if (g->due <= now)
-            return g;
-        *until = g->due < *until ? g->due : *until;
+        if (g->due > now)
+            out->until = g->due < out->until ? g->due : out->until;
+        else if (is_free(p, g->entry->id, g->where)) {
+            out->gone = g;
+            return;
+        }
     }
-    return NULL;
 }
 
-static struct store_record *next_record(const struct store_place *p, int64_t now, int64_t *until)
+static void next_record(const struct store_place *p, int64_t now, struct next *out)
 {
     for (struct store_record *r = p->pending.first; r != NULL; r = r->next) {
-        if (r->due <= now)
-            return r;
-        *until = r->due < *until ? r->due : *until;
+        if (r->due > now)
+            out->until = r->due < out->until ? r->due : out->until;
+        else if (is_free(p, r->entry->id, r->where)) {
+            out->record = r;
+            return;
+        }
     }
-    return NULL;
+}
+
+static bool find_next(const struct store_place *p, struct next *out)
+{
+    const int64_t now = cs_mono_ns(p->store->cfg.clock);
+    *out = (struct next){.until = INT64_MAX};
+    if (p->call_count == p->calls_max)
+        return false; /* whose call ends looks again */
+    next_gone(p, now, out);
+    if (out->gone == NULL)
+        next_record(p, now, out);
+    return out->gone != NULL || out->record != NULL;
+}
+
+static void call_begins(struct store_place *p, const struct agent_entry *en, uint64_t where)
+{
+    p->calls[p->call_count++] = (struct store_call){.entry_id = en->id, .where = where};
+}
+
+static void call_ended(struct store_place *p, uint64_t where)
+{
+    for (unsigned i = 0; i < p->call_count; i++)
+        if (p->calls[i].where == where) {
+            p->calls[i] = p->calls[--p->call_count];
+            return;
+        }
 }
 
 static void sleep_until(struct store_place *p, int64_t until)
 {
     const struct timespec ts = {.tv_sec = until / CS_NS_PER_S, .tv_nsec = until % CS_NS_PER_S};
+    p->idle++;
     if (until == INT64_MAX)
         (void)pthread_cond_wait(&p->wake, &p->store->lock);
     else
         (void)pthread_cond_timedwait(&p->wake, &p->store->lock, &ts);
+    p->idle--;
 }
 
-void *store_work(void *arg)
+static cs_code start_thread(struct store_place *p, struct cs_err *e);
+
+void store_work_wake(struct store_place *p)
+{
+    struct next n;
+    if (p->idle > 0)
+        pthread_cond_signal(&p->wake);
+    else if (p->thread_count < p->calls_max && find_next(p, &n))
+        (void)start_thread(p, NULL); /* if it cannot be, those there are come to it */
+}
+
+static void do_next(struct store_place *p, const struct next *n)
+{
+    const uint64_t where = n->gone != NULL ? n->gone->where : n->record->where;
+    struct next other;
+    call_begins(p, n->gone != NULL ? n->gone->entry : n->record->entry, where);
+    if (find_next(p, &other))
+        store_work_wake(p);
+    if (n->gone != NULL)
+        do_remove(p, n->gone);
+    else
+        do_put(p, n->record);
+    call_ended(p, where);
+}
+
+static void *work(void *arg)
 {
     struct store_place *p = arg;
     struct agent_store *s = p->store;
+    struct next n;
     pthread_mutex_lock(&s->lock);
     while (!s->stopping) {
-        int64_t until = INT64_MAX;
-        int64_t now = cs_mono_ns(s->cfg.clock);
-        struct store_gone *g = next_gone(p, now, &until);
-        struct store_record *r = g == NULL ? next_record(p, now, &until) : NULL;
-        if (g != NULL)
-            do_remove(p, g);
-        else if (r != NULL)
-            do_put(p, r);
+        if (find_next(p, &n))
+            do_next(p, &n);
         else
-            sleep_until(p, until);
+            sleep_until(p, n.until);
     }
     pthread_mutex_unlock(&s->lock);
     return NULL;
+}
+
+/* Lock held. */
+static cs_code start_thread(struct store_place *p, struct cs_err *e)
+{
+    pthread_t *thread = &p->threads[p->thread_count];
+    char name[16];
+    sigset_t all;
+    sigset_t old;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the program's */
+    int rc = pthread_create(thread, NULL, work, p);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc != 0)
+        return cs_fail_errno(e, CS_INTERNAL, rc, "could not start a thread of SVIDStore \"%s\"",
+                             p->plugin->name);
+    (void)snprintf(name, sizeof name, "store-%s", p->plugin->name);
+    (void)pthread_setname_np(*thread, name);
+    p->thread_count++;
+    return CS_OK;
+}
+
+cs_code store_work_start(struct store_place *p, struct cs_err *e)
+{
+    return p->thread_count > 0 ? CS_OK : start_thread(p, e);
 }

@@ -26,13 +26,14 @@ struct svidstore_svid {
     int64_t expires_at; /* unix seconds */
 };
 
-/* metadata: the values of the entry's selectors of this store's type. Blocking; one call of a plugin at
- * a time. */
+/* metadata: the values of the entry's selectors of this store's type. Blocking; as many calls of a plugin at
+ * a time as it says, but one at most for the same entry, and for the same metadata. */
 struct svidstore_ops {
     CS_CHECKED cs_code (*put)(void *self, const struct svidstore_svid *svid, const char *const *metadata,
                               size_t metadata_count, struct cs_err *e);
     CS_CHECKED cs_code (*remove)(void *self, const char *const *metadata, size_t metadata_count,
                                  struct cs_err *e);
+    unsigned calls_max; /* at a time; 0: one, as SPIRE calls external plugins */
 };
 
 /* --- What stores share --- */

@@ -77,7 +77,7 @@ class Cas:
     """Sessions in memory. `requests` is every body that came, `posts` the names of sessions that were taken, in order.
     `fault` may be set to a function of (name, body) that returns None, or what to do instead: ("status", code, text),
     ("raw", bytes), ("drop",), ("slow", event) waits for a threading.Event before it takes the session, ("silent", event)
-    after it was taken, ("forget-hash",) takes it and answers 201 without one."""
+    after it was taken, ("forget-hash",) takes it and answers 201 without one, ("late", seconds) answers after so long."""
 
     def __init__(self, folder, port=0):
         self.dir = pathlib.Path(folder)
@@ -302,6 +302,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self.drop()
         if what == "slow" and not self.wait(fault[1]):
             return None
+        if what == "late":
+            self.cas.stopping.wait(fault[1])
         try:
             if self.path != "/session":
                 raise Refused(404, "not found")

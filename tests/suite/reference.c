@@ -232,7 +232,7 @@ static cs_code take_away(void *self, const char *const *metadata, size_t count, 
     return CS_OK;
 }
 
-static const struct svidstore_ops svidstore = {put, take_away};
+static const struct svidstore_ops svidstore = {.put = put, .remove = take_away};
 
 /* --- NodeAttestors --- */
 

@@ -31,10 +31,11 @@ struct fake {
     pthread_cond_t changed;
     char calls[CALLS_MAX][200]; /* "put ID META,META roots fed=NAME:ROOTS" or "delete META,META" */
     size_t count;
-    unsigned fail;    /* so many calls from now on fail */
-    cs_code how;      /* with this */
-    bool hang;        /* calls wait until it is false */
-    unsigned waiting; /* in a call that hangs */
+    unsigned fail;         /* so many calls from now on fail */
+    cs_code how;           /* with this */
+    bool hang;             /* calls wait until it is false */
+    unsigned waiting;      /* in a call that hangs */
+    unsigned inside, most; /* calls at the same time; the most there were */
     struct catalog_plugin plugin;
 };
 
@@ -44,11 +45,15 @@ static cs_code called(struct fake *f, const char *text, struct cs_err *e)
     pthread_mutex_lock(&f->lock);
     assert_true(f->count < CALLS_MAX);
     (void)snprintf(f->calls[f->count++], sizeof f->calls[0], "%s", text);
-    f->waiting += f->hang;
+    const unsigned hung = f->hang;
+    f->waiting += hung;
+    f->inside++;
+    f->most = f->inside > f->most ? f->inside : f->most;
     pthread_cond_broadcast(&f->changed);
     while (f->hang)
         pthread_cond_wait(&f->changed, &f->lock);
-    f->waiting = 0;
+    f->waiting -= hung;
+    f->inside--;
     if (f->fail > 0) {
         f->fail--;
         rc = cs_fail(e, f->how, "no");
@@ -96,13 +101,16 @@ static cs_code fake_remove(void *self, const char *const *metadata, size_t count
     return called(self, cs_buf_cstr(&text), e);
 }
 
-static const struct svidstore_ops fake_ops = {fake_put, fake_remove};
+static const struct svidstore_ops fake_ops = {.put = fake_put, .remove = fake_remove};
+#define CLOUD_CALLS 4
+static const struct svidstore_ops cloud_ops = {
+    .put = fake_put, .remove = fake_remove, .calls_max = CLOUD_CALLS};
 
-static void fake_init(struct fake *f, const char *name)
+static void fake_init(struct fake *f, const char *name, const struct svidstore_ops *ops)
 {
     (void)pthread_mutex_init(&f->lock, NULL);
     (void)pthread_cond_init(&f->changed, NULL);
-    f->plugin = (struct catalog_plugin){.type = "SVIDStore", .name = name, .ops = &fake_ops, .self = f};
+    f->plugin = (struct catalog_plugin){.type = "SVIDStore", .name = name, .ops = ops, .self = f};
 }
 
 static bool wait_change(struct fake *f)
@@ -132,15 +140,45 @@ static void expect_call(struct fake *f, size_t n, const char *text)
         fail_msg("call %zu of %s is \"%s\" and not \"%s\"", n, f->plugin.name, call, text);
 }
 
-static void await_hanging(struct fake *f)
+static void await_hanging_calls(struct fake *f, unsigned calls)
 {
     pthread_mutex_lock(&f->lock);
-    while (f->waiting == 0 && wait_change(f))
+    while (f->waiting < calls && wait_change(f))
         ;
-    const bool hangs = f->waiting > 0;
+    const unsigned waiting = f->waiting;
     pthread_mutex_unlock(&f->lock);
-    if (!hangs)
-        fail_msg("%s was not called", f->plugin.name);
+    if (waiting < calls)
+        fail_msg("%u calls of %s hang, and not %u", waiting, f->plugin.name, calls);
+}
+
+static void await_hanging(struct fake *f)
+{
+    await_hanging_calls(f, 1);
+}
+
+/* So many calls have been made and are over. Returns how many there were at the same time. */
+static unsigned await_ended(struct fake *f, size_t calls)
+{
+    pthread_mutex_lock(&f->lock);
+    while ((f->count < calls || f->inside > 0) && wait_change(f))
+        ;
+    const size_t count = f->count;
+    const unsigned inside = f->inside;
+    const unsigned most = f->most;
+    pthread_mutex_unlock(&f->lock);
+    assert_int_equal(inside, 0);
+    assert_int_equal(count, calls);
+    return most;
+}
+
+static size_t calls_like(struct fake *f, const char *text)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&f->lock);
+    for (size_t i = 0; i < f->count; i++)
+        n += strncmp(f->calls[i], text, strlen(text)) == 0;
+    pthread_mutex_unlock(&f->lock);
+    return n;
 }
 
 static void set_hang(struct fake *f, bool hang)
@@ -244,8 +282,8 @@ static int setup(void **state)
     assert_non_null(f);
     f->clock = (struct cs_clock){wall_now, mono_now};
     atomic_init(&f->wall, 1000000 * CS_NS_PER_S);
-    fake_init(&f->disk, "disk");
-    fake_init(&f->cloud, "cloud");
+    fake_init(&f->disk, "disk", &fake_ops);
+    fake_init(&f->cloud, "cloud", &cloud_ops);
     (void)snprintf(f->log, sizeof f->log, "/tmp/cs-store-XXXXXX");
     int fd = mkstemp(f->log);
     assert_true(fd >= 0);
@@ -608,6 +646,64 @@ static void test_hanging_store_is_alone(void **state)
     expect_call(&f->disk, 1, "put /a name:a roots=2");
 }
 
+/* As many calls at a time as the plugin takes, and no more, however much there is to do. */
+static void test_calls_at_a_time(void **state)
+{
+    struct fixture *f = *state;
+    set_hang(&f->disk, true);
+    set_hang(&f->cloud, true);
+    for (int i = 0; i < 12; i++) {
+        char id[8];
+        char place[24];
+        (void)snprintf(id, sizeof id, "e%d", i);
+        (void)snprintf(place, sizeof place, "%s:name:e%d", i % 2 == 0 ? "cloud" : "disk", i);
+        store_new(f, &(struct spec){.id = id, .selectors = {place}});
+    }
+    await_hanging_calls(&f->cloud, CLOUD_CALLS);
+    await_hanging_calls(&f->disk, 1);
+    set_hang(&f->disk, false);
+    set_hang(&f->cloud, false);
+    assert_int_equal(await_ended(&f->cloud, 6), CLOUD_CALLS);
+    assert_int_equal(await_ended(&f->disk, 6), 1);
+}
+
+/* A plugin never has two calls for one entry, nor for one place. */
+static void test_calls_of_an_entry_follow_each_other(void **state)
+{
+    struct fixture *f = *state;
+    set_hang(&f->cloud, true);
+    store_new(f, &(struct spec){.id = "a", .selectors = {"cloud:name:a"}});
+    await_hanging(&f->cloud);
+    set_bundles(f, 2, 0); /* a is to be put again */
+    store_new(f, &(struct spec){.id = "same", .selectors = {"cloud:name:a"}});
+    store_new(f, &(struct spec){.id = "b", .selectors = {"cloud:name:b"}});
+    await_hanging_calls(&f->cloud, 2);
+    assert_int_equal(calls_like(&f->cloud, "put /a"), 1);
+    assert_int_equal(calls_like(&f->cloud, "put /b"), 1);
+    set_hang(&f->cloud, false);
+    assert_int_equal(await_ended(&f->cloud, 4), 2);
+    assert_int_equal(calls_like(&f->cloud, "put /a name:a roots=2"), 1);
+    assert_int_equal(calls_like(&f->cloud, "put /same name:a roots=2"), 1);
+}
+
+static void test_a_deletion_waits_for_the_put_under_way(void **state)
+{
+    struct fixture *f = *state;
+    store_new(f, &(struct spec){.id = "b", .selectors = {"cloud:name:b"}});
+    assert_int_equal(await_ended(&f->cloud, 1), 1);
+    set_hang(&f->cloud, true);
+    store_new(f, &(struct spec){.id = "a", .selectors = {"cloud:name:a"}});
+    await_hanging(&f->cloud);
+    drop(f, "a");
+    drop(f, "b");
+    await_hanging_calls(&f->cloud, 2);
+    assert_int_equal(calls_like(&f->cloud, "delete name:b"), 1);
+    assert_int_equal(calls_like(&f->cloud, "delete name:a"), 0);
+    set_hang(&f->cloud, false);
+    expect_call(&f->cloud, 3, "delete name:a");
+    assert_int_equal(await_ended(&f->cloud, 4), 2);
+}
+
 /* The entry goes while it is being put, and comes back. */
 static void test_removed_under_the_call(void **state)
 {
@@ -899,6 +995,9 @@ int main(void)
         T(test_failing_put_comes_again),
         T(test_failure_holds_up_nobody),
         T(test_hanging_store_is_alone),
+        T(test_calls_at_a_time),
+        T(test_calls_of_an_entry_follow_each_other),
+        T(test_a_deletion_waits_for_the_put_under_way),
         T(test_removed_under_the_call),
         T(test_tainted),
         T(test_new_revision_waits_for_its_svid),
