@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The module of the agent's k8s attestor: libcurl, yajl, and libyaml for a kubeconfig.
+ * The module of the agent's k8s attestor: libcurl, and libyaml for a kubeconfig.
  */
 #include "plugin/module.h"
 #include "build_stamp.h"

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * yajl says what comes; a stack of places says where we are. What is at no place of ours is passed over.
+ * The scanner says what comes; a stack of places says where we are. What is at no place of ours is passed
+ * over.
  */
 #include "plugins/modules/workload_k8s/pods.h"
 
 #include "base/mem.h"
 #include "base/text.h"
+#include "plugins/modules/workload_k8s/scan.h"
 
-#include <setjmp.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <yajl/yajl_parse.h>
 
 struct k8s_pods {
     atomic_uint refs;
@@ -22,7 +22,7 @@ struct k8s_pods {
 
 /* Objects and arrays of a list that something is kept of. */
 enum place {
-    OTHER,
+    NOWHERE,
     TOP, /* outside of the list's object */
     LIST,
     ITEMS,
@@ -37,49 +37,67 @@ enum place {
     CONTAINER,
     INITS,
     INIT,
+    PLACES
 };
+#define PLACES_DEEP 7 /* from TOP to a CONTAINER */
 
-/* Which object or array is entered from where; no key: an element of an array. */
-static const struct step {
-    enum place from, to;
-    const char *key, *what; /* what: for the text of a fault */
-    bool array;
-} steps[] = {
-    {TOP, LIST, NULL, NULL, false},
-    {LIST, ITEMS, "items", NULL, true},
-    {ITEMS, POD, NULL, NULL, false},
-    {POD, METADATA, "metadata", "metadata", false},
-    {POD, SPEC, "spec", "spec", false},
-    {POD, STATUS, "status", "status", false},
-    {METADATA, LABELS, "labels", "metadata.labels", false},
-    {METADATA, OWNERS, "ownerReferences", "metadata.ownerReferences", true},
-    {OWNERS, OWNER, NULL, "metadata.ownerReferences", false},
-    {STATUS, CONTAINERS, "containerStatuses", "status.containerStatuses", true},
-    {CONTAINERS, CONTAINER, NULL, "status.containerStatuses", false},
-    {STATUS, INITS, "initContainerStatuses", "status.initContainerStatuses", true},
-    {INITS, INIT, NULL, "status.initContainerStatuses", false},
-};
-
-/* Which texts are kept, and where. */
-static const struct field {
-    enum place at;
+/* What is wanted of an object: a text, or all that is wanted of what is at another place. */
+struct member {
     const char *key;
-    size_t offset; /* in struct k8s_pod, or in the container or owner */
-} fields[] = {
-    {METADATA, "uid", offsetof(struct k8s_pod, uid)},
-    {METADATA, "name", offsetof(struct k8s_pod, name)},
-    {METADATA, "namespace", offsetof(struct k8s_pod, ns)},
-    {SPEC, "serviceAccountName", offsetof(struct k8s_pod, service_account)},
-    {SPEC, "nodeName", offsetof(struct k8s_pod, node)},
-    {OWNER, "kind", offsetof(struct k8s_owner, kind)},
-    {OWNER, "name", offsetof(struct k8s_owner, name)},
-    {OWNER, "uid", offsetof(struct k8s_owner, uid)},
-    {CONTAINER, "name", offsetof(struct k8s_container, name)},
-    {CONTAINER, "image", offsetof(struct k8s_container, image)},
-    {CONTAINER, "imageID", offsetof(struct k8s_container, image_id)},
-    {CONTAINER, "containerID", offsetof(struct k8s_container, id)},
+    size_t key_len;
+    enum place to; /* NOWHERE: a text */
+    size_t offset; /* of the text, in struct k8s_pod, or in the container or owner */
 };
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define PLACE(name, place)                                                                                   \
+    {                                                                                                        \
+        name, sizeof(name) - 1, place, 0                                                                     \
+    }
+#define TEXT(name, type, field)                                                                              \
+    {                                                                                                        \
+        name, sizeof(name) - 1, NOWHERE, offsetof(struct type, field)                                        \
+    }
+static const struct member of_list[] = {PLACE("items", ITEMS)};
+static const struct member of_pod[] = {PLACE("metadata", METADATA), PLACE("spec", SPEC),
+                                       PLACE("status", STATUS)};
+static const struct member of_metadata[] = {TEXT("uid", k8s_pod, uid), TEXT("name", k8s_pod, name),
+                                            TEXT("namespace", k8s_pod, ns), PLACE("labels", LABELS),
+                                            PLACE("ownerReferences", OWNERS)};
+static const struct member of_owner[] = {TEXT("kind", k8s_owner, kind), TEXT("name", k8s_owner, name),
+                                         TEXT("uid", k8s_owner, uid)};
+static const struct member of_spec[] = {TEXT("serviceAccountName", k8s_pod, service_account),
+                                        TEXT("nodeName", k8s_pod, node)};
+static const struct member of_status[] = {PLACE("containerStatuses", CONTAINERS),
+                                          PLACE("initContainerStatuses", INITS)};
+static const struct member of_container[] = {
+    TEXT("name", k8s_container, name), TEXT("image", k8s_container, image),
+    TEXT("imageID", k8s_container, image_id), TEXT("containerID", k8s_container, id)};
+#undef PLACE
+#undef TEXT
+
+#define MEMBERS(a) .members = (a), .count = sizeof(a) / sizeof((a)[0])
+static const struct rule {
+    const struct member *members; /* of an object */
+    size_t count;
+    enum place element; /* of an array, and of TOP */
+    bool array;
+    const char *name; /* for the text of a fault */
+} rules[PLACES] = {
+    [TOP] = {.element = LIST},
+    [LIST] = {MEMBERS(of_list)},
+    [ITEMS] = {.array = true, .element = POD},
+    [POD] = {MEMBERS(of_pod), .name = "pod"},
+    [METADATA] = {MEMBERS(of_metadata), .name = "metadata"},
+    [LABELS] = {.name = "metadata.labels"},
+    [OWNERS] = {.array = true, .element = OWNER, .name = "metadata.ownerReferences"},
+    [OWNER] = {MEMBERS(of_owner), .name = "metadata.ownerReferences"},
+    [SPEC] = {MEMBERS(of_spec), .name = "spec"},
+    [STATUS] = {MEMBERS(of_status), .name = "status"},
+    [CONTAINERS] = {.array = true, .element = CONTAINER, .name = "status.containerStatuses"},
+    [CONTAINER] = {MEMBERS(of_container), .name = "status.containerStatuses"},
+    [INITS] = {.array = true, .element = INIT, .name = "status.initContainerStatuses"},
+    [INIT] = {MEMBERS(of_container), .name = "status.initContainerStatuses"},
+};
+#undef MEMBERS
 
 /* An array that grows while a pod is read and is used again for the next one. */
 struct scratch {
@@ -87,49 +105,36 @@ struct scratch {
     size_t count, cap, size; /* of an element */
 };
 
-/* In front of what yajl asked for. */
-union block {
-    struct {
-        union block *prev, *next;
-        size_t size;
-    };
-    max_align_t align;
-};
+#define SHARED 256 /* a power of two */
 
 struct k8s_reader {
-    yajl_handle yajl;
-    union block blocks; /* the ring of yajl's memory begins here */
-    jmp_buf no_memory;
+    struct k8s_scan *scan;
     struct k8s_pods *list;
     struct k8s_pod pod; /* the one being read */
     struct k8s_owner owner;
     struct k8s_container container;
     struct scratch labels, owners, containers, inits;
-    enum place stack[K8S_PODS_DEPTH_MAX];
+    enum place stack[PLACES_DEEP];
     size_t depth;
-    char key[64]; /* the last one of an object of ours but the labels */
+    const struct member *member; /* whose value comes, in an object of ours but the labels */
     const char *label;
-    size_t fed, quiet; /* bytes so far; bytes since something came of them */
-    bool items;        /* there is an array, or null */
-    cs_code rc;        /* why a callback ended it */
-    struct cs_err err;
+    struct {
+        const char *text; /* in the list's arena; NULL: none yet */
+        size_t len;
+    } shared[SHARED]; /* texts of before, by their hash */
+    size_t fed, kept; /* bytes so far; and what is kept of the pod */
+    bool items;       /* there is an array, or null */
+    bool ours;        /* the error is not the scanner's */
 };
 
 /* --- Small things --- */
 
-static int stop(struct k8s_reader *r, cs_code rc)
+static cs_code no_memory(struct k8s_reader *r, struct cs_err *e)
 {
-    r->rc = rc;
-    return 0;
-}
-
-static int no_memory(struct k8s_reader *r)
-{
-    return stop(r, cs_arena_used(r->list->arena) > K8S_PODS_KEPT_MAX / 2
-                       ? cs_fail(&r->err, CS_EXHAUSTED,
-                                 "kubelet response is too large: more than %zu MiB to keep",
-                                 K8S_PODS_KEPT_MAX >> 20)
-                       : cs_nomem(&r->err));
+    return cs_arena_used(r->list->arena) > K8S_PODS_KEPT_MAX / 2
+               ? cs_fail(e, CS_EXHAUSTED, "kubelet response is too large: more than %zu MiB to keep",
+                         K8S_PODS_KEPT_MAX >> 20)
+               : cs_nomem(e);
 }
 
 static enum place here(const struct k8s_reader *r)
@@ -137,28 +142,9 @@ static enum place here(const struct k8s_reader *r)
     return r->stack[r->depth - 1];
 }
 
-static bool push(struct scratch *s, const void *element)
+static const struct rule *rule(const struct k8s_reader *r)
 {
-    if (s->count == s->cap) {
-        size_t cap = s->cap > 0 ? s->cap * 2 : 16;
-        void *grown = cs_realloc(s->at, cap * s->size);
-        if (grown == NULL)
-            return false;
-        s->at = grown;
-        s->cap = cap;
-    }
-    memcpy((uint8_t *)s->at + s->count++ * s->size, element, s->size);
-    return true;
-}
-
-/* What was gathered, in the list's arena; NULL when there is nothing. */
-static bool settle(struct k8s_reader *r, struct scratch *s, const void **out, size_t *count)
-{
-    *count = s->count;
-    *out = s->count > 0 ? cs_arena_memdup(r->list->arena, s->at, s->count * s->size) : NULL;
-    bool good = s->count == 0 || *out != NULL;
-    s->count = 0;
-    return good;
+    return &rules[here(r)];
 }
 
 static void set_fault(struct k8s_reader *r, const char *what, const char *key, const char *problem)
@@ -171,153 +157,180 @@ static void set_fault(struct k8s_reader *r, const char *what, const char *key, c
         r->pod.fault = "malformed";
 }
 
-static const char *name_of(enum place p)
+/* One pod that is too large is at fault alone, and does not spoil the list. */
+static void set_too_large(struct k8s_reader *r)
 {
-    for (size_t i = 0; i < COUNT(steps); i++)
-        if (steps[i].to == p && steps[i].what != NULL)
-            return steps[i].what;
-    return "pod";
+    set_fault(r, rules[POD].name, "", "is too large");
+}
+
+static bool has_room(struct k8s_reader *r, size_t n)
+{
+    r->kept += n;
+    if (r->kept > K8S_POD_KEPT_MAX)
+        set_too_large(r);
+    return r->kept <= K8S_POD_KEPT_MAX;
+}
+
+static cs_code push(struct k8s_reader *r, struct scratch *s, const void *element, struct cs_err *e)
+{
+    if (!has_room(r, s->size))
+        return CS_OK;
+    if (s->count == s->cap) {
+        size_t cap = s->cap > 0 ? s->cap * 2 : 16;
+        void *grown = cs_realloc(s->at, cap * s->size);
+        if (grown == NULL)
+            return cs_nomem(e);
+        s->at = grown;
+        s->cap = cap;
+    }
+    memcpy((uint8_t *)s->at + s->count++ * s->size, element, s->size);
+    return CS_OK;
+}
+
+/* What was gathered, in the list's arena; NULL when there is nothing. */
+static bool settle(struct k8s_reader *r, struct scratch *s, const void **out, size_t *count)
+{
+    *count = s->count;
+    *out = s->count > 0 ? cs_arena_memdup(r->list->arena, s->at, s->count * s->size) : NULL;
+    bool good = s->count == 0 || *out != NULL;
+    s->count = 0;
+    return good;
 }
 
 /* --- Values --- */
 
-static const struct step *step_of(const struct k8s_reader *r)
+/* Where an object or array that comes now leads; NOWHERE: a text is due. */
+static enum place due(const struct k8s_reader *r)
 {
-    for (size_t i = 0; i < COUNT(steps); i++)
-        if (steps[i].from == here(r) && (steps[i].key == NULL || strcmp(steps[i].key, r->key) == 0))
-            return &steps[i];
-    return NULL;
+    if (rule(r)->element != NOWHERE)
+        return rule(r)->element;
+    return here(r) == LABELS ? NOWHERE : r->member->to;
 }
 
-static const struct field *field_of(const struct k8s_reader *r)
+static const char **slot(struct k8s_reader *r)
 {
-    enum place at = here(r) == INIT ? CONTAINER : here(r);
-    for (size_t i = 0; i < COUNT(fields); i++)
-        if (fields[i].at == at && strcmp(fields[i].key, r->key) == 0)
-            return &fields[i];
-    return NULL;
+    uint8_t *base = here(r) == OWNER                          ? (uint8_t *)&r->owner
+                    : here(r) == CONTAINER || here(r) == INIT ? (uint8_t *)&r->container
+                                                              : (uint8_t *)&r->pod;
+    return (const char **)(void *)(base + r->member->offset);
 }
 
-static const char **slot_of(struct k8s_reader *r, const struct field *f)
+/* For the text of a fault: the key of a text that is due. */
+static const char *key_due(const struct k8s_reader *r)
 {
-    uint8_t *base = f->at == OWNER       ? (uint8_t *)&r->owner
-                    : f->at == CONTAINER ? (uint8_t *)&r->container
-                                         : (uint8_t *)&r->pod;
-    return (const char **)(void *)(base + f->offset);
+    return here(r) == LABELS ? "" : r->member->key;
 }
 
 /* A value of the wrong kind. Of a pod it is the pod's fault, which counts when somebody asks for the pod;
  * what has no UID then is left out. */
-static int misfit(struct k8s_reader *r)
+static cs_code misfit(struct k8s_reader *r, struct cs_err *e)
 {
-    const struct step *s = step_of(r);
-    if (s != NULL && s->to == LIST)
-        return stop(r, cs_fail(&r->err, CS_INVALID, "invalid kubelet response: expected an object"));
-    if (s != NULL && s->to == ITEMS)
-        return stop(r, cs_fail(&r->err, CS_INVALID, "invalid kubelet response: expected an items array"));
-    if (s != NULL && s->to == POD)
+    const enum place to = due(r);
+    if (to == LIST)
+        return cs_fail(e, CS_INVALID, "invalid kubelet response: expected an object");
+    if (to == ITEMS)
+        return cs_fail(e, CS_INVALID, "invalid kubelet response: expected an items array");
+    if (to == POD)
         r->list->nameless++;
-    else if (s != NULL)
-        set_fault(r, s->what, "", s->array ? "is not an array" : "is not an object");
-    else if (here(r) == LABELS || field_of(r) != NULL)
-        set_fault(r, name_of(here(r)), here(r) == LABELS ? "" : r->key,
-                  here(r) == LABELS ? "is not all strings" : "is not a string");
-    return 1;
+    else if (to != NOWHERE)
+        set_fault(r, rules[to].name, "", rules[to].array ? "is not an array" : "is not an object");
+    else
+        set_fault(r, rule(r)->name, key_due(r), here(r) == LABELS ? "is not all strings" : "is not a string");
+    return CS_OK;
 }
 
-static int on_scalar(struct k8s_reader *r)
-{
-    r->quiet = 0;
-    return here(r) == OTHER ? 1 : misfit(r);
-}
-
-static int on_boolean(void *ctx, int value)
-{
-    (void)value;
-    return on_scalar(ctx);
-}
-
-static int on_number(void *ctx, const char *text, size_t n)
-{
-    (void)text;
-    (void)n;
-    return on_scalar(ctx);
-}
-
-static int add_label(struct k8s_reader *r, const char *value)
+static cs_code add_label(struct k8s_reader *r, const char *value, struct cs_err *e)
 {
     const struct k8s_label l = {r->label, value};
-    return push(&r->labels, &l) ? 1 : no_memory(r);
+    return push(r, &r->labels, &l, e);
 }
 
 /* null is what was not given; Go writes it for lists without elements. */
-static int on_null(void *ctx)
+static cs_code on_null(struct k8s_reader *r, struct cs_err *e)
 {
-    struct k8s_reader *r = ctx;
-    r->quiet = 0;
-    if (here(r) == OTHER)
-        return 1;
-    const struct step *s = step_of(r);
-    if (s != NULL && (s->to == LIST || s->to == POD))
-        return misfit(r);
-    if (s != NULL && s->to == ITEMS)
+    const enum place to = due(r);
+    if (to == LIST || to == POD)
+        return misfit(r, e);
+    if (to == ITEMS)
         r->items = true;
-    return here(r) == LABELS ? add_label(r, "") : 1;
+    return here(r) == LABELS ? add_label(r, "", e) : CS_OK;
 }
 
 /* Valid UTF-8, and no NUL, which would cut it off. */
-static bool is_text(const unsigned char *text, size_t n)
+static bool is_text(struct cs_slice text)
 {
-    return n == 0 || (memchr(text, 0, n) == NULL && cs_utf8_valid(cs_slice_of(text, n)));
+    return text.len == 0 || (memchr(text.data, 0, text.len) == NULL && cs_utf8_valid(text));
 }
 
-static const char *keep(struct k8s_reader *r, const unsigned char *text, size_t n)
+/* Of the length, the first and the last bytes: what differs between pods is there. */
+static size_t hash(struct cs_slice text)
 {
-    return n > 0 ? cs_arena_strndup(r->list->arena, (const char *)text, n) : "";
+    const size_t n = text.len < 8 ? text.len : 8;
+    uint64_t first = 0, last = 0;
+    memcpy(&first, text.data, n);
+    memcpy(&last, text.data + text.len - n, n);
+    const uint64_t mixed = (first ^ text.len) * UINT64_C(0x9e3779b97f4a7c15) ^ last;
+    return (size_t)((mixed * UINT64_C(0xff51afd7ed558ccd)) >> 32) % SHARED;
 }
 
-static int on_string(void *ctx, const unsigned char *text, size_t n)
+/* Pods have most of their texts in common: keys of labels, images, the node's name. One text for each hash is
+ * remembered, which finds nearly all of them at a cost that nobody who names pods can raise. */
+static cs_code keep(struct k8s_reader *r, struct cs_slice text, const char **out, struct cs_err *e)
 {
-    struct k8s_reader *r = ctx;
-    r->quiet = 0;
-    if (here(r) == OTHER)
-        return 1;
-    const struct field *f = here(r) == LABELS ? NULL : field_of(r);
-    if (here(r) != LABELS && f == NULL)
-        return step_of(r) != NULL ? misfit(r) : 1;
-    if (!is_text(text, n)) {
-        set_fault(r, name_of(here(r)), f != NULL ? r->key : "", "is not good UTF-8 text");
-        return 1;
+    *out = "";
+    if (text.len == 0 || !has_room(r, text.len + 1))
+        return CS_OK;
+    const size_t i = hash(text);
+    if (r->shared[i].text != NULL && cs_slice_eq(text, cs_slice_of(r->shared[i].text, r->shared[i].len))) {
+        *out = r->shared[i].text;
+        return CS_OK;
     }
-    const char *kept = keep(r, text, n);
-    if (kept == NULL)
-        return no_memory(r);
-    if (f == NULL)
-        return add_label(r, kept);
-    *slot_of(r, f) = kept;
-    return 1;
+    if (!is_text(text)) {
+        set_fault(r, rule(r)->name, key_due(r), "is not good UTF-8 text");
+        return CS_OK;
+    }
+    *out = cs_arena_strndup(r->list->arena, (const char *)text.data, text.len);
+    if (*out == NULL)
+        return no_memory(r, e);
+    r->shared[i].text = *out;
+    r->shared[i].len = text.len;
+    return CS_OK;
+}
+
+static cs_code on_text(struct k8s_reader *r, struct cs_slice text, struct cs_err *e)
+{
+    const char *kept;
+    if (due(r) != NOWHERE)
+        return misfit(r, e);
+    CS_TRY(keep(r, text, &kept, e));
+    if (here(r) == LABELS)
+        return add_label(r, kept, e);
+    *slot(r) = kept;
+    return CS_OK;
+}
+
+static cs_code on_long_text(struct k8s_reader *r, struct cs_err *e)
+{
+    if (due(r) != NOWHERE)
+        return misfit(r, e);
+    set_too_large(r);
+    return CS_OK;
 }
 
 /* --- Objects and arrays --- */
 
-static int on_key(void *ctx, const unsigned char *text, size_t n)
+static cs_code on_key(struct k8s_reader *r, struct cs_slice key, bool *pass, struct cs_err *e)
 {
-    struct k8s_reader *r = ctx;
-    r->quiet = 0;
-    r->key[0] = '\0';
-    if (here(r) == OTHER)
-        return 1;
-    if (here(r) == LABELS) {
-        if (!is_text(text, n))
-            set_fault(r, name_of(LABELS), "", "is not good UTF-8 text");
-        r->label = keep(r, text, n);
-        return r->label != NULL ? 1 : no_memory(r);
+    if (here(r) == LABELS)
+        return keep(r, key, &r->label, e);
+    const struct rule *of = rule(r);
+    for (size_t i = 0; i < of->count; i++) {
+        r->member = &of->members[i];
+        if (cs_slice_eq(key, cs_slice_of(r->member->key, r->member->key_len)))
+            return CS_OK;
     }
-    if (n < sizeof r->key) {
-        memcpy(r->key, text, n);
-        r->key[n] = '\0';
-    }
-    return 1;
+    *pass = true;
+    return CS_OK;
 }
 
 static void begin(struct k8s_reader *r, enum place p)
@@ -325,7 +338,7 @@ static void begin(struct k8s_reader *r, enum place p)
     switch (p) {
     case POD:
         r->pod = (struct k8s_pod){.uid = "", .name = "", .ns = "", .service_account = "", .node = ""};
-        r->labels.count = r->owners.count = r->containers.count = r->inits.count = 0;
+        r->labels.count = r->owners.count = r->containers.count = r->inits.count = r->kept = 0;
         break;
     case ITEMS: /* of the same key twice, the last one counts, as with all others */
         r->items = true;
@@ -356,174 +369,125 @@ static void begin(struct k8s_reader *r, enum place p)
     }
 }
 
-static int enter(struct k8s_reader *r, bool array)
+static cs_code on_begin(struct k8s_reader *r, bool array, bool *pass, struct cs_err *e)
 {
-    enum place next = OTHER;
-    r->quiet = 0;
-    if (r->depth == K8S_PODS_DEPTH_MAX)
-        return stop(r, cs_fail(&r->err, CS_EXHAUSTED, "unable to parse kubelet response: nested too deep"));
-    if (here(r) != OTHER) {
-        const struct step *s = step_of(r);
-        if (s != NULL && s->array == array)
-            next = s->to;
-        else if (misfit(r) == 0)
-            return 0;
+    const enum place to = due(r);
+    if (to == NOWHERE || rules[to].array != array) {
+        *pass = true;
+        return misfit(r, e);
     }
-    begin(r, next);
-    r->stack[r->depth++] = next;
-    r->key[0] = '\0';
-    return 1;
+    begin(r, to);
+    r->stack[r->depth++] = to;
+    return CS_OK;
 }
 
-static int on_object(void *ctx)
-{
-    return enter(ctx, false);
-}
-
-static int on_array(void *ctx)
-{
-    return enter(ctx, true);
-}
-
-static int end_pod(struct k8s_reader *r)
+static cs_code end_pod(struct k8s_reader *r, struct cs_err *e)
 {
     struct k8s_pods *l = r->list;
     if (r->pod.uid[0] == '\0') {
         l->nameless++;
-        return 1;
+        return CS_OK;
     }
     if (l->count == K8S_PODS_MAX)
-        return stop(r,
-                    cs_fail(&r->err, CS_EXHAUSTED, "kubelet response has more than %d pods", K8S_PODS_MAX));
+        return cs_fail(e, CS_EXHAUSTED, "kubelet response has more than %d pods", K8S_PODS_MAX);
     if (!settle(r, &r->labels, (const void **)&r->pod.labels, &r->pod.label_count) ||
         !settle(r, &r->owners, (const void **)&r->pod.owners, &r->pod.owner_count) ||
         !settle(r, &r->containers, (const void **)&r->pod.containers, &r->pod.container_count) ||
         !settle(r, &r->inits, (const void **)&r->pod.init_containers, &r->pod.init_container_count))
-        return no_memory(r);
+        return no_memory(r, e);
     if (l->count == l->cap) {
         size_t cap = l->cap > 0 ? l->cap * 2 : 64;
         struct k8s_pod *grown = cs_realloc(l->at, cap * sizeof *grown);
         if (grown == NULL)
-            return stop(r, cs_nomem(&r->err));
+            return cs_nomem(e);
         l->at = grown;
         l->cap = cap;
     }
     l->at[l->count++] = r->pod;
-    return 1;
+    return CS_OK;
 }
 
-static int on_end(void *ctx)
+static cs_code on_end(struct k8s_reader *r, struct cs_err *e)
 {
-    struct k8s_reader *r = ctx;
-    r->quiet = 0;
     switch (r->stack[--r->depth]) {
     case POD:
-        return end_pod(r);
+        return end_pod(r, e);
     case OWNER:
-        return push(&r->owners, &r->owner) ? 1 : no_memory(r);
+        return push(r, &r->owners, &r->owner, e);
     case CONTAINER:
-        return push(&r->containers, &r->container) ? 1 : no_memory(r);
+        return push(r, &r->containers, &r->container, e);
     case INIT:
-        return push(&r->inits, &r->container) ? 1 : no_memory(r);
+        return push(r, &r->inits, &r->container, e);
     default:
-        return 1;
+        return CS_OK;
     }
 }
 
 /* --- The reader --- */
 
-/* yajl does not look whether it got the memory it asked for. So it is left where it stands when there is
- * none, and what it has is kept in a ring, to be freed without its help. */
-static void link_block(struct k8s_reader *r, union block *b)
+static cs_code dispatch(struct k8s_reader *r, enum k8s_scan_event what, struct cs_slice text, bool *pass,
+                        struct cs_err *e)
 {
-    b->prev = &r->blocks;
-    b->next = r->blocks.next;
-    b->next->prev = b->prev->next = b;
-}
-
-static void y_free(void *ctx, void *p)
-{
-    (void)ctx;
-    if (p == NULL)
-        return;
-    union block *b = (union block *)p - 1;
-    b->prev->next = b->next;
-    b->next->prev = b->prev;
-    cs_free(b);
-}
-
-static void *y_realloc(void *ctx, void *p, size_t n)
-{
-    struct k8s_reader *r = ctx;
-    union block *old = p != NULL ? (union block *)p - 1 : NULL;
-    union block *b = cs_malloc(sizeof *b + n);
-    if (b == NULL)
-        longjmp(r->no_memory, 1);
-    link_block(r, b);
-    b->size = n;
-    if (old != NULL) {
-        memcpy(b + 1, p, old->size < n ? old->size : n);
-        y_free(r, p);
+    switch (what) {
+    case K8S_SCAN_NULL:
+        return on_null(r, e);
+    case K8S_SCAN_WORD:
+        return misfit(r, e);
+    case K8S_SCAN_TEXT:
+        return on_text(r, text, e);
+    case K8S_SCAN_LONG_TEXT:
+        return on_long_text(r, e);
+    case K8S_SCAN_KEY:
+        return on_key(r, text, pass, e);
+    case K8S_SCAN_LONG_KEY:
+        *pass = true;
+        if (here(r) == LABELS)
+            set_too_large(r);
+        return CS_OK;
+    case K8S_SCAN_OBJECT:
+    case K8S_SCAN_ARRAY:
+        return on_begin(r, what == K8S_SCAN_ARRAY, pass, e);
+    default:
+        return on_end(r, e);
     }
-    return b + 1;
 }
 
-static void *y_malloc(void *ctx, size_t n)
+static cs_code on_event(void *arg, enum k8s_scan_event what, struct cs_slice text, bool *pass,
+                        struct cs_err *e)
 {
-    return y_realloc(ctx, NULL, n);
-}
-
-static cs_code set_up(struct k8s_reader *r, struct cs_err *e)
-{
-    static const yajl_callbacks calls = {.yajl_null = on_null,
-                                         .yajl_boolean = on_boolean,
-                                         .yajl_number = on_number,
-                                         .yajl_string = on_string,
-                                         .yajl_start_map = on_object,
-                                         .yajl_map_key = on_key,
-                                         .yajl_end_map = on_end,
-                                         .yajl_start_array = on_array,
-                                         .yajl_end_array = on_end};
-    yajl_alloc_funcs memory = {y_malloc, y_realloc, y_free, r}; /* yajl copies it */
-    r->list = cs_calloc(1, sizeof *r->list);
-    if (r->list == NULL)
-        return cs_nomem(e);
-    atomic_init(&r->list->refs, 1);
-    r->list->arena = cs_arena_new(16384, K8S_PODS_KEPT_MAX);
-    if (r->list->arena == NULL || setjmp(r->no_memory) != 0)
-        return cs_nomem(e);
-    r->yajl = yajl_alloc(&calls, &memory, r);
-    if (r->yajl == NULL)
-        return cs_nomem(e);
-    yajl_config(r->yajl, yajl_dont_validate_strings, 1); /* what is kept is looked at here: far less */
-    return CS_OK;
+    struct k8s_reader *r = arg;
+    const cs_code rc = dispatch(r, what, text, pass, e);
+    r->ours = rc != CS_OK;
+    return rc;
 }
 
 cs_code k8s_reader_new(struct k8s_reader **out, struct cs_err *e)
 {
     *out = NULL;
-    struct k8s_reader *r = cs_calloc(1, sizeof *r);
+    CS_AUTO(k8s_reader) r = cs_calloc(1, sizeof *r);
     if (r == NULL)
         return cs_nomem(e);
     r->stack[r->depth++] = TOP;
-    r->blocks.prev = r->blocks.next = &r->blocks;
     r->labels.size = sizeof(struct k8s_label);
     r->owners.size = sizeof(struct k8s_owner);
     r->containers.size = r->inits.size = sizeof(struct k8s_container);
-    cs_code rc = set_up(r, e);
-    if (rc != CS_OK)
-        k8s_reader_free(r);
-    else
-        *out = r;
-    return rc;
+    r->list = cs_calloc(1, sizeof *r->list);
+    if (r->list == NULL)
+        return cs_nomem(e);
+    atomic_init(&r->list->refs, 1);
+    r->list->arena = cs_arena_new(16384, K8S_PODS_KEPT_MAX);
+    if (r->list->arena == NULL)
+        return cs_nomem(e);
+    CS_TRY(k8s_scan_new(on_event, r, &r->scan, e));
+    *out = CS_MOVE(r);
+    return CS_OK;
 }
 
 void k8s_reader_free(struct k8s_reader *r)
 {
     if (r == NULL)
         return;
-    while (r->blocks.next != &r->blocks)
-        y_free(r, r->blocks.next + 1);
+    k8s_scan_free(r->scan);
     cs_free(r->labels.at);
     cs_free(r->owners.at);
     cs_free(r->containers.at);
@@ -532,34 +496,19 @@ void k8s_reader_free(struct k8s_reader *r)
     cs_free(r);
 }
 
-static cs_code judge(struct k8s_reader *r, yajl_status st, struct cs_err *e)
+static cs_code judge(const struct k8s_reader *r, cs_code rc, struct cs_err *e)
 {
-    if (st == yajl_status_ok)
-        return CS_OK;
-    if (r->rc != CS_OK) {
-        if (e != NULL)
-            *e = r->err;
-        return r->rc;
-    }
-    unsigned char *text = yajl_get_error(r->yajl, 0, NULL, 0);
-    size_t n = text != NULL ? strcspn((const char *)text, "\n") : 0;
-    return cs_fail(e, CS_INVALID, "unable to parse kubelet response: %.*s", (int)n,
-                   text != NULL ? (const char *)text : ""); /* the text is in the ring */
+    if ((rc == CS_INVALID || rc == CS_EXHAUSTED) && !r->ours)
+        (void)cs_wrap(e, "unable to parse kubelet response");
+    return rc;
 }
 
 cs_code k8s_reader_add(struct k8s_reader *r, struct cs_slice piece, struct cs_err *e)
 {
     r->fed += piece.len;
-    r->quiet += piece.len;
     if (r->fed > K8S_PODS_BODY_MAX)
         return cs_fail(e, CS_EXHAUSTED, "kubelet response is larger than %zu MiB", K8S_PODS_BODY_MAX >> 20);
-    if (setjmp(r->no_memory) != 0)
-        return cs_nomem(e);
-    CS_TRY(judge(r, yajl_parse(r->yajl, piece.data, piece.len), e));
-    return r->quiet <= K8S_PODS_TOKEN_MAX
-               ? CS_OK
-               : cs_fail(e, CS_EXHAUSTED, "kubelet response has a value larger than %zu MiB",
-                         K8S_PODS_TOKEN_MAX >> 20);
+    return judge(r, k8s_scan_add(r->scan, piece, e), e);
 }
 
 static int by_uid(const void *a, const void *b)
@@ -582,9 +531,7 @@ static void sort(struct k8s_pods *l)
 cs_code k8s_reader_end(struct k8s_reader *r, struct k8s_pods **out, struct cs_err *e)
 {
     *out = NULL;
-    if (setjmp(r->no_memory) != 0)
-        return cs_nomem(e);
-    CS_TRY(judge(r, yajl_complete_parse(r->yajl), e));
+    CS_TRY(judge(r, k8s_scan_end(r->scan, e), e));
     if (!r->items)
         return cs_fail(e, CS_INVALID, "invalid kubelet response: expected an items array");
     sort(r->list);

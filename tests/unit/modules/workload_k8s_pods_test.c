@@ -147,6 +147,12 @@ static void test_left_out(void **state)
                   5);
     assert_int_equal(k8s_pods_count(l), 1);
     assert_int_equal(k8s_pods_nameless(l), 6);
+    CS_AUTO(k8s_pods)
+    again = must_read(
+        "{\"items\":[{},{\"metadata\":{\"uid\":\"u\"}}],\"items\":[{\"metadata\":{\"uid\":\"v\"}}]}", 9);
+    assert_int_equal(k8s_pods_count(again), 1);
+    assert_non_null(k8s_pods_find(again, "v"));
+    assert_int_equal(k8s_pods_nameless(again), 0);
 }
 
 static void test_faults(void **state)
@@ -196,7 +202,20 @@ static void test_refused(void **state)
         {"", "unable to parse kubelet response: "},
         {"{", "unable to parse kubelet response: "},
         {"{\"items\":[}", "unable to parse kubelet response: "},
-        {"{\"items\":[]} x", "unable to parse kubelet response: "},
+        {"{\"items\":[]} x", "unable to parse kubelet response: unexpected 'x' at byte 13"},
+        {"{\"items\":[]}}", "unable to parse kubelet response: unexpected '}' at byte 12"},
+        {"{\"items\":[{]}", "unable to parse kubelet response: unexpected ']' at byte 11"},
+        {"{\"x\":[{]},\"items\":[]}", "unable to parse kubelet response: unexpected ']' at byte 7"},
+        {"{\"x\":{\"y\":\\\"a\"},\"items\":[]}",
+         "unable to parse kubelet response: unexpected '\\' at byte 10"},
+        {"{\"x\":nul,\"items\":[]}",
+         "unable to parse kubelet response: bad word or number that ends at byte 8"},
+        {"{\"items\" []}", "unable to parse kubelet response: unexpected '[' at byte 9"},
+        {"{\"items\":[],}", "unable to parse kubelet response: unexpected '}' at byte 12"},
+        {"{,\"items\":[]}", "unable to parse kubelet response: unexpected ',' at byte 1"},
+        {"{\"items\":[]", "unable to parse kubelet response: unexpected end at byte 11"},
+        {"{\"x\":\"items\\\":[]}", "unable to parse kubelet response: unexpected end at byte 17"},
+        {"{\"items\":[]} {", "unable to parse kubelet response: "},
         {"<html>", "unable to parse kubelet response: "},
         {"[]", "invalid kubelet response: expected an object"},
         {"7", "invalid kubelet response: expected an object"},
@@ -220,32 +239,43 @@ static cs_code feed(struct k8s_reader *r, const char *text, struct cs_err *e)
     return k8s_reader_add(r, cs_slice_str(text), e);
 }
 
+/* `part` over and over, `max` times at most, between the two others; the rest of it only if it was taken. */
+static cs_code flood(const char *head, const char *part, size_t max, const char *rest, struct k8s_pods **out,
+                     struct cs_err *e)
+{
+    CS_AUTO(k8s_reader) r = NULL;
+    *out = NULL;
+    CS_TRY(k8s_reader_new(&r, e));
+    CS_TRY(feed(r, head, e));
+    for (size_t i = 0; i < max; i++)
+        CS_TRY(feed(r, part, e));
+    CS_TRY(feed(r, rest, e));
+    return k8s_reader_end(r, out, e);
+}
+
 static void test_limits(void **state)
 {
     (void)state;
     struct cs_err e;
-    struct k8s_reader *r;
-    cs_code rc = CS_OK;
-    /* depth */
-    assert_int_equal(k8s_reader_new(&r, NULL), CS_OK);
-    assert_int_equal(feed(r, "{\"x\":", &e), CS_OK);
-    for (size_t i = 0; i < K8S_PODS_DEPTH_MAX && rc == CS_OK; i++)
-        rc = feed(r, "[", &e);
-    assert_int_equal(rc, CS_EXHAUSTED);
-    k8s_reader_free(r);
-    /* one value that does not end */
+    struct k8s_pods *l;
     static char much[65537];
     memset(much, 'a', sizeof much - 1);
+    /* depth, of what is wanted and what is not */
+    assert_int_equal(flood("{\"x\":", "[", 127, "", &l, &e), CS_INVALID);
+    assert_int_equal(flood("{\"x\":", "[", 128, "", &l, &e), CS_EXHAUSTED);
+    assert_string_equal(e.text, "unable to parse kubelet response: nested deeper than 128");
+    assert_int_equal(flood("{\"items\":[", "{\"metadata\":{\"labels\":[", 128, "", &l, &e), CS_EXHAUSTED);
+    /* all of it, however little is wanted */
+    assert_int_equal(flood("{\"x\":\"", much, 4096, "", &l, &e), CS_EXHAUSTED);
+    assert_string_equal(e.text, "kubelet response is larger than 256 MiB");
+    /* a number */
+    assert_int_equal(flood("{\"x\":1", "0", 63, ",\"items\":[]}", &l, &e), CS_OK);
+    k8s_pods_unref(l);
+    assert_int_equal(flood("{\"x\":1", "0", 64, ",\"items\":[]}", &l, &e), CS_INVALID);
+    /* pods */
+    CS_AUTO(k8s_reader) r = NULL;
     assert_int_equal(k8s_reader_new(&r, NULL), CS_OK);
-    rc = feed(r, "{\"x\":\"", &e);
-    for (size_t i = 0; i < 2 * K8S_PODS_TOKEN_MAX / sizeof much && rc == CS_OK; i++)
-        rc = feed(r, much, &e);
-    assert_int_equal(rc, CS_EXHAUSTED);
-    assert_string_equal(e.text, "kubelet response has a value larger than 4 MiB");
-    k8s_reader_free(r);
-    /* too many */
-    assert_int_equal(k8s_reader_new(&r, NULL), CS_OK);
-    rc = feed(r, "{\"items\":[", &e);
+    cs_code rc = feed(r, "{\"items\":[", &e);
     for (size_t i = 0; i <= K8S_PODS_MAX && rc == CS_OK; i++) {
         char pod[64];
         (void)snprintf(pod, sizeof pod, "%s{\"metadata\":{\"uid\":\"%zu\"}}", i > 0 ? "," : "", i);
@@ -253,7 +283,81 @@ static void test_limits(void **state)
     }
     assert_int_equal(rc, CS_EXHAUSTED);
     assert_string_equal(e.text, "kubelet response has more than 16384 pods");
-    k8s_reader_free(r);
+}
+
+/* What one pod has too much of is its own fault; what nobody wants may be as large as it likes. */
+static void test_large_pods(void **state)
+{
+    (void)state;
+    static char much[65537];
+    memset(much, 'a', sizeof much - 1);
+    static const struct {
+        const char *head, *part, *rest;
+        size_t times;
+        bool fault;
+    } cases[] = {
+        {"\"name\":\"", much, "\"}", 1, false},
+        {"\"name\":\"", much, "b\"}", 1, true},
+        {"\"name\":\"", much, "\"}", 200, true},
+        {"\"labels\":{\"", much, "b\":\"\"}}", 1, true},
+        {"\"labels\":{\"k\":\"", much, "b\"}}", 1, true},
+        {"\"labels\":{\"k\":{\"", much, "\":1}}}", 100, true},
+        {"\"labels\":{\"a\":\"b\"", ",\"a\":\"b\"", "}}", 6000, false},
+        {"\"labels\":{\"a\":\"b\"", ",\"a\":\"b\"", "}}", 7000, true},
+        {"\"ownerReferences\":[{}", ",{}", "]}", 6000, true},
+        {"\"annotations\":{\"k\":\"", much, "\"}}", 100, false},
+        {"\"annotations\":{\"", much, "\":1}}", 100, false},
+        {"\"", much, "\":[1]}", 100, false},
+        {"\"managedFields\":[1", ",{\"x\":[{},{\"y\":\"\\\\\\\"]}\"}]}", "]}", 30000, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char head[128];
+        struct cs_err e;
+        CS_AUTO(k8s_pods) l = NULL;
+        (void)snprintf(head, sizeof head, "{\"items\":[{\"metadata\":{\"uid\":\"u\",%s", cases[i].head);
+        char rest[128];
+        (void)snprintf(rest, sizeof rest, "%s},{\"metadata\":{\"uid\":\"good\"}}]}", cases[i].rest);
+        if (flood(head, cases[i].part, cases[i].times, rest, &l, &e) != CS_OK)
+            fail_msg("%zu: %s", i, e.text);
+        assert_int_equal(k8s_pods_count(l), 2);
+        assert_null(k8s_pods_find(l, "good")->fault);
+        const char *fault = k8s_pods_find(l, "u")->fault;
+        if ((fault != NULL) != cases[i].fault)
+            fail_msg("%zu: %s", i, fault != NULL ? fault : "no fault");
+    }
+}
+
+/* Texts are shared between pods, and none is taken for another. */
+static void test_many_texts(void **state)
+{
+    (void)state;
+    struct cs_err e;
+    CS_AUTO(k8s_reader) r = NULL;
+    CS_AUTO(k8s_pods) l = NULL;
+    char text[256];
+    assert_int_equal(k8s_reader_new(&r, NULL), CS_OK);
+    assert_int_equal(feed(r, "{\"items\":[", &e), CS_OK);
+    for (int i = 0; i < 4000; i++) {
+        (void)snprintf(text, sizeof text,
+                       "%s{\"metadata\":{\"uid\":\"%d\",\"name\":\"n%.*s\",\"labels\":{\"app\":\"%d\"}}}",
+                       i > 0 ? "," : "", i, i % 40, "0123456789012345678901234567890123456789", i / 2);
+        assert_int_equal(feed(r, text, &e), CS_OK);
+    }
+    assert_int_equal(feed(r, "]}", &e), CS_OK);
+    assert_int_equal(k8s_reader_end(r, &l, &e), CS_OK);
+    for (int i = 0; i < 4000; i++) {
+        (void)snprintf(text, sizeof text, "%d", i);
+        const struct k8s_pod *p = k8s_pods_find(l, text);
+        assert_non_null(p);
+        assert_int_equal(strlen(p->name), 1 + i % 40);
+        assert_memory_equal(p->name + 1, "0123456789012345678901234567890123456789", (size_t)(i % 40));
+        assert_int_equal(p->label_count, 1);
+        assert_string_equal(p->labels[0].key, "app");
+        (void)snprintf(text, sizeof text, "%d", i / 2);
+        assert_string_equal(p->labels[0].value, text);
+    }
+    const struct k8s_pod *a = k8s_pods_find(l, "6"), *b = k8s_pods_find(l, "7");
+    assert_ptr_equal(a->labels[0].key, b->labels[0].key);
 }
 
 /* Each allocation fails in turn: an error, never half a list. */
@@ -306,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_empty_lists),   cmocka_unit_test(test_left_out),
         cmocka_unit_test(test_faults),        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_limits),        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_large_pods),    cmocka_unit_test(test_many_texts),
         cmocka_unit_test(test_container_ids),
     };
     return cmocka_run_group_tests_name("workload_k8s_pods", tests, NULL, NULL);
