@@ -13,26 +13,6 @@ static const char *or_else(const char *text, const char *fallback)
     return text != NULL && *text != '\0' ? text : fallback;
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* As SPIRE's pluginconf tells of them: all, sorted. */
-static cs_code refuse_unknown(const struct config_strings *unknown, struct cs_arena *a, struct cs_err *e)
-{
-    if (unknown->len == 0)
-        return CS_OK;
-    CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
-    const char **names = cs_arena_memdup(a, unknown->at, unknown->len * sizeof *names);
-    if (names == NULL)
-        return cs_nomem(e);
-    qsort(names, unknown->len, sizeof *names, by_name);
-    for (size_t i = 0; i < unknown->len; i++)
-        cs_buf_printf(&text, "%s%s", i > 0 ? "," : "", names[i]);
-    return cs_fail(e, CS_INVALID, "unknown configurations detected: %.400s", cs_buf_cstr(&text));
-}
-
 static cs_code read_section(struct cs_slice text, const struct config_section *s, struct cs_arena *a,
                             void *out, struct cs_err *e)
 {
@@ -126,7 +106,7 @@ cs_code config_read_docker(struct cs_slice text, struct cs_arena *a, struct conf
     struct docker_file f = {0};
     *out = (struct config_docker){0};
     CS_TRY(read_section(text, &config_docker_section, a, &f, e));
-    CS_TRY(refuse_unknown(&f.unknown, a, e));
+    CS_TRY(config_refuse_unknown(&f.unknown, a, e));
     CS_TRY(config_check_later(&config_docker_section, &f, "", e));
     out->docker_socket_path = or_else(f.docker_socket_path, DOCKER_SOCKET);
     out->docker_version = or_else(f.docker_version, "");
@@ -347,10 +327,10 @@ cs_code config_read_k8s(struct cs_slice text, struct cs_arena *a, struct config_
     struct k8s_file f = {0};
     *out = (struct config_k8s){0};
     CS_TRY(read_section(text, &config_k8s_section, a, &f, e));
-    CS_TRY(refuse_unknown(&f.unknown, a, e));
-    CS_TRY(refuse_unknown(&f.experimental.unknown, a, e));
-    CS_TRY(refuse_unknown(&f.experimental.api_server.unknown, a, e));
-    CS_TRY(refuse_unknown(&f.experimental.api_server.cache.unknown, a, e));
+    CS_TRY(config_refuse_unknown(&f.unknown, a, e));
+    CS_TRY(config_refuse_unknown(&f.experimental.unknown, a, e));
+    CS_TRY(config_refuse_unknown(&f.experimental.api_server.unknown, a, e));
+    CS_TRY(config_refuse_unknown(&f.experimental.api_server.cache.unknown, a, e));
     CS_TRY(config_check_later(&config_k8s_section, &f, "", e));
     CS_TRY(check_disabled(&f, e));
     read_plain(&f, out);

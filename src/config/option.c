@@ -10,6 +10,7 @@
 #include "base/text.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 
 struct decoder {
@@ -462,6 +463,27 @@ cs_code config_decode(const struct config_section *s, struct hcl_items items, co
 {
     struct decoder d = {.a = a, .e = e};
     return decode_items(&d, s, path, items, out);
+}
+
+/* --- what nobody knows --- */
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+cs_code config_refuse_unknown(const struct config_strings *unknown, struct cs_arena *a, struct cs_err *e)
+{
+    if (unknown->len == 0)
+        return CS_OK;
+    CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
+    const char **names = cs_arena_memdup(a, unknown->at, unknown->len * sizeof *names);
+    if (names == NULL)
+        return cs_nomem(e);
+    qsort(names, unknown->len, sizeof *names, by_name);
+    for (size_t i = 0; i < unknown->len; i++)
+        cs_buf_printf(&text, "%s%s", i > 0 ? "," : "", names[i]);
+    return cs_fail(e, CS_INVALID, "unknown configurations detected: %.400s", cs_buf_cstr(&text));
 }
 
 /* --- what is not supported yet --- */

@@ -93,6 +93,11 @@ bool config_in_use(const struct config_section *s, const void *filled);
 CS_CHECKED cs_code config_check_later(const struct config_section *s, const void *filled, const char *path,
                                       struct cs_err *e);
 
+/* For sections that are not `strict` and collect unknown keys, as SPIRE's pluginconf tells of them: all,
+ * sorted. CS_INVALID `unknown configurations detected: a,b`. */
+CS_CHECKED cs_code config_refuse_unknown(const struct config_strings *unknown, struct cs_arena *a,
+                                         struct cs_err *e);
+
 /* Appends the reference table of a section and its blocks as Markdown. */
 void config_print_docs(struct cs_buf *out, const struct config_section *s, const char *path);
 

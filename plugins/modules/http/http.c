@@ -388,6 +388,16 @@ bool http_pause(int64_t ns, const struct crypto_stop *stop)
     return stop == NULL || !stop->asked(stop->arg);
 }
 
+int64_t http_backoff(unsigned n, int64_t max_ns)
+{
+    const int64_t grown = (200 * CS_NS_PER_MS) << (n < 20 ? n : 20);
+    const int64_t whole = grown < max_ns ? grown : max_ns;
+    uint32_t random = 0;
+    if (cs_random(&random, sizeof random, NULL) != CS_OK)
+        return whole;
+    return whole / 2 + (int64_t)(random % (uint64_t)(whole / 2 + 1));
+}
+
 void http_escape(struct cs_buf *out, struct cs_slice text)
 {
     for (size_t i = 0; i < text.len; i++) {

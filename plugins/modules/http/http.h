@@ -99,6 +99,9 @@ CS_CHECKED cs_code http_call(struct http_client *c, const struct http_request *r
 /* Sleeps, say until a call is made again; false: stop (may be NULL) asked for the end, which is seen within
  * 100 ms. */
 bool http_pause(int64_t ns, const struct crypto_stop *stop);
+/* The pause before the n-th repetition (0 first): 200 ms doubling to at most `max_ns`, of which a random
+ * half. */
+int64_t http_backoff(unsigned n, int64_t max_ns);
 
 /* Appends a path segment or query value, percent-encoded (RFC 3986, all but unreserved characters). */
 void http_escape(struct cs_buf *out, struct cs_slice text);

@@ -133,18 +133,6 @@ cs_code kube_status_fail(const struct http_response *r, struct cs_err *e)
     return cs_fail(e, code, "the server answered with status %d", r->status);
 }
 
-/* --- Pauses --- */
-
-int64_t kube_backoff(unsigned n, int64_t max_ns)
-{
-    const int64_t grown = (200 * CS_NS_PER_MS) << (n < 20 ? n : 20);
-    const int64_t whole = grown < max_ns ? grown : max_ns;
-    uint32_t random = 0;
-    if (cs_random(&random, sizeof random, NULL) != CS_OK)
-        return whole;
-    return whole / 2 + (int64_t)(random % (uint64_t)(whole / 2 + 1));
-}
-
 /* --- Calls --- */
 
 static bool again(const struct kube_call *q, const struct http_response *r, cs_code rc)
@@ -191,7 +179,7 @@ static cs_code repeat(struct kube_client *c, struct kube_attempt *a, json_t **ou
         cs_code rc = attempt(c, a, &r, out, e);
         if (rc == CS_OK || n + 1 == ATTEMPTS || !again(q, &r, rc))
             return rc;
-        const int64_t pause = r.retry_after_ns >= 0 ? r.retry_after_ns : kube_backoff(n, BACKOFF_MAX_NS);
+        const int64_t pause = r.retry_after_ns >= 0 ? r.retry_after_ns : http_backoff(n, BACKOFF_MAX_NS);
         if (cs_mono_ns(clock) + pause >= end)
             return rc;
         if (!http_pause(pause, q->stop))

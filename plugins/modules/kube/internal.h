@@ -50,8 +50,5 @@ CS_CHECKED cs_code kube_attempt_make(struct kube_client *c, const struct kube_at
                                      struct http_response *out, struct cs_err *e);
 /* The error that a status of failure stands for. */
 cs_code kube_status_fail(const struct http_response *r, struct cs_err *e);
-/* The pause before the n-th repetition (0 first): 200 ms doubling to at most `max_ns`, of which a random
- * half. */
-int64_t kube_backoff(unsigned n, int64_t max_ns);
 
 #endif

@@ -238,7 +238,7 @@ static cs_code watch(struct watching *x, struct cs_err *e)
             x->version[0] = '\0';
         const bool good = x->any || cs_mono_ns(&cs_clock_system) - began > 10 * CS_NS_PER_S;
         failures = good ? 0 : failures + 1;
-        if (failures > 0 && !http_pause(kube_backoff(failures - 1, BACKOFF_MAX_NS), x->w->stop))
+        if (failures > 0 && !http_pause(http_backoff(failures - 1, BACKOFF_MAX_NS), x->w->stop))
             return cs_fail(e, CS_CANCELLED, "%s: stopped", x->w->path);
     }
 }
