@@ -396,6 +396,8 @@ const struct config_plugin_doc config_plugin_docs[] = {
     {"agent", "SVIDStore", "disk",
      "Writes SVIDs to files, and tells programs that they were replaced. Ours: SPIRE has no such plugin.",
      &config_svidstore_disk_section},
+    {"agent", "SVIDStore", "gcp_secretmanager", "Keeps SVIDs as secrets of Google Cloud's Secret Manager.",
+     &config_gcp_secretmanager_section},
     {"agent", "SVIDStore", "sconecas_sessionmanager",
      "Stores SVIDs and bundles as sessions of a SCONE CAS, for confidential workloads.",
      &config_sconecas_section},

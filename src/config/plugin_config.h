@@ -114,6 +114,15 @@ extern const struct config_section config_aws_secretsmanager_section;
 CS_CHECKED cs_code config_read_aws_secretsmanager(struct cs_slice text, struct cs_arena *a,
                                                   struct config_aws_secretsmanager *out, struct cs_err *e);
 
+/* SVIDStore "gcp_secretmanager": `unknown configurations detected: a,b`. */
+struct config_gcp_secretmanager {
+    const char *service_account_file; /* "": found where Google's libraries look */
+    struct config_strings unknown;    /* none */
+};
+extern const struct config_section config_gcp_secretmanager_section;
+CS_CHECKED cs_code config_read_gcp_secretmanager(struct cs_slice text, struct cs_arena *a,
+                                                 struct config_gcp_secretmanager *out, struct cs_err *e);
+
 /* SVIDStore "disk". Unknown options are an error. */
 struct config_svidstore_hook {
     const char *name;

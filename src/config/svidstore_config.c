@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Options of the agent's SVIDStores. "disk" is ours and refuses unknown ones, so that what is misspelt does
- * not go by unseen.
+ * not go by unseen; so does SPIRE's "gcp_secretmanager", and "aws_secretsmanager" does not.
  */
 #include "config/plugin_config.h"
 
@@ -201,4 +201,37 @@ cs_code config_read_aws_secretsmanager(struct cs_slice text, struct cs_arena *a,
     if (code != CS_OK)
         return code == CS_INVALID ? cs_wrap(e, "unable to decode configuration") : code;
     return *out->region == 0 ? cs_fail(e, CS_INVALID, "region is required") : CS_OK;
+}
+
+/* --- "gcp_secretmanager" --- */
+
+#define AT(field) offsetof(struct config_gcp_secretmanager, field)
+static const struct config_option gcp_options[] = {
+    {"service_account_file", CONFIG_STRING, CONFIG_READY, AT(service_account_file), NULL,
+     "JSON file with the credentials of a service account, or of a user. Not given: Application Default "
+     "Credentials (`GOOGLE_APPLICATION_CREDENTIALS` and so on).",
+     NULL},
+};
+const struct config_section config_gcp_secretmanager_section = {.title = "gcp_secretmanager",
+                                                                .size =
+                                                                    sizeof(struct config_gcp_secretmanager),
+                                                                .given = CONFIG_NO_OFFSET,
+                                                                .unknown = AT(unknown),
+                                                                .options = gcp_options,
+                                                                .count = COUNT(gcp_options)};
+#undef AT
+
+cs_code config_read_gcp_secretmanager(struct cs_slice text, struct cs_arena *a,
+                                      struct config_gcp_secretmanager *out, struct cs_err *e)
+{
+    struct hcl_items items;
+    *out = (struct config_gcp_secretmanager){0};
+    cs_code code = hcl_parse(text, a, &items, e);
+    if (code == CS_OK)
+        code = config_decode(&config_gcp_secretmanager_section, items, "root", a, out, e);
+    if (out->service_account_file == NULL)
+        out->service_account_file = "";
+    if (code != CS_OK)
+        return code == CS_INVALID ? cs_wrap(e, "unable to decode configuration") : code;
+    return config_refuse_unknown(&out->unknown, a, e);
 }

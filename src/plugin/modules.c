@@ -8,6 +8,7 @@ static const struct {
     const char *program, *type, *name, *module;
 } rows[] = {
     {"agent", PLUGIN_TYPE_SVIDSTORE, "aws_secretsmanager", "aws"},
+    {"agent", PLUGIN_TYPE_SVIDSTORE, "gcp_secretmanager", "gcp"},
     {"agent", PLUGIN_TYPE_SVIDSTORE, "sconecas_sessionmanager", "sconecas"},
     {"agent", PLUGIN_TYPE_WORKLOADATTESTOR, "docker", "workload_docker"},
     {"agent", PLUGIN_TYPE_WORKLOADATTESTOR, "k8s", "workload_k8s"},
