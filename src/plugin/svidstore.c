@@ -120,6 +120,8 @@ cs_code plugin_svid_secret_json(const struct svidstore_svid *svid, struct cs_buf
     if (!cs_buf_reserve(out, room(svid)))
         return cs_nomem(e);
     cs_buf_add_str(&id, svid->spiffe_id);
+    if (!cs_buf_ok(&id)) /* what is empty is left out */
+        return cs_nomem(e);
     CS_TRY(plugin_svid_chain_pem(svid, &chain, e));
     CS_TRY(plugin_svid_key_pem(svid, &key, e));
     CS_TRY(plugin_svid_bundle_pem(svid, &bundle, e));
