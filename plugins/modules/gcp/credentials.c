@@ -88,7 +88,8 @@ cs_code gcp_url_check(const char *url, struct cs_err *e)
     const size_t host = *authority == '[' ? strcspn(authority, "]") + 1 : strcspn(authority, ":/?#");
     if (len == 0 || memchr(authority, '@', len) != NULL || strpbrk(url, " \t\r\n\\") != NULL)
         return cs_fail(e, CS_INVALID, "\"%.256s\" is no URL of a server", url);
-    if (!tls && (host > len || !is_here(authority, host)))
+    const bool whole = host == len || (host < len && authority[host] == ':');
+    if (!tls && (!whole || !is_here(authority, host)))
         return cs_fail(e, CS_INVALID, "\"%.256s\": http:// is for this machine only", url);
     return CS_OK;
 }
