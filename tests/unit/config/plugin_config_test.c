@@ -134,6 +134,27 @@ static void sconecas(void **state)
     assert_string_equal(err.text, "cas_connection_string is required");
 }
 
+static void gcp_secretmanager(void **state)
+{
+    (void)state;
+    struct config_gcp_secretmanager c;
+    assert_int_equal(config_read_gcp_secretmanager(text(""), arena, &c, &err), CS_OK);
+    assert_string_equal(c.service_account_file, "");
+    assert_int_equal(config_read_gcp_secretmanager(text("service_account_file = \"f\""), arena, &c, &err),
+                     CS_OK);
+    assert_string_equal(c.service_account_file, "f");
+    assert_int_equal(
+        config_read_gcp_secretmanager(text("{\"service_account_file\": \"f\"}"), arena, &c, &err), CS_OK);
+    assert_int_equal(config_read_gcp_secretmanager(text("b = 1 a = 2"), arena, &c, &err), CS_INVALID);
+    assert_string_equal(err.text, "unknown configurations detected: a,b");
+    assert_int_equal(config_read_gcp_secretmanager(text("service_account_file = [\"x\"]"), arena, &c, &err),
+                     CS_INVALID);
+    assert_string_equal(err.text,
+                        "unable to decode configuration: At 1:24: root.service_account_file: unknown "
+                        "type for string *ast.ListType");
+    assert_true(config_plugin_is_known("agent", "SVIDStore", "gcp_secretmanager"));
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -151,6 +172,7 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sql), cmocka_unit_test(key_managers),
-                                       cmocka_unit_test(the_rest), cmocka_unit_test(sconecas)};
+                                       cmocka_unit_test(the_rest), cmocka_unit_test(sconecas),
+                                       cmocka_unit_test(gcp_secretmanager)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
