@@ -348,9 +348,11 @@ cs_code http_call(struct http_client *c, const struct http_request *r, struct ht
 bool http_response_header(const struct http_response *r, const char *name, struct cs_slice *value)
 {
     const size_t n = strlen(name);
-    const char *at = (const char *)r->head.data, *end = at + r->head.len;
     *value = (struct cs_slice){0};
-    while (r->head.len > 0 && at < end) {
+    if (r->head.len == 0)
+        return false;
+    const char *at = (const char *)r->head.data, *end = at + r->head.len;
+    while (at < end) {
         const char *line_end = memchr(at, '\n', (size_t)(end - at));
         if ((size_t)(line_end - at) > n && strncasecmp(at, name, n) == 0 && at[n] == ':') {
             const char *from = at + n + 1, *to = line_end;
