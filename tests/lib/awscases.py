@@ -84,8 +84,9 @@ class Place:
         (self.dir / "pod").write_text("eyJ.pod")
         (self.dir / "mine").write_text(FILE.replace("FILE", "MINE"))
         cloud.container_token = case.container_token
-        self.env = {"HOME": str(self.dir), "AWS_ENDPOINT_URL": cloud.url, "AWS_EC2_METADATA_DISABLED": "true",
-                    **{k: v.format(**names) for k, v in case.env.items()}}
+        # the SDK for Go asks STS for credentials at AWS_ENDPOINT_URL_STS alone
+        self.env = {"HOME": str(self.dir), "AWS_ENDPOINT_URL": cloud.url, "AWS_ENDPOINT_URL_STS": cloud.url,
+                    "AWS_EC2_METADATA_DISABLED": "true", **{k: v.format(**names) for k, v in case.env.items()}}
 
     def apply(self, monkeypatch):
         for name in [n for n in os.environ if n.startswith("AWS_")]:

@@ -159,11 +159,37 @@ static cs_code describe(struct store *s, const char *id, json_t **out, struct cs
     return cs_fail(e, CS_INVALID, "secret does not contain the 'spire-svid' tag");
 }
 
-static void log_done(struct store *s, const char *msg, const json_t *answer)
+/* Seconds since 1970 with a fraction, as Go prints a time. */
+static void add_time(struct cs_buf *b, const json_t *seconds)
 {
-    cs_log_debug(&s->env.log, msg, KV("arn", json_string_value(json_object_get(answer, "ARN"))),
-                 KV("name", json_string_value(json_object_get(answer, "Name"))),
-                 KV("version_id", json_string_value(json_object_get(answer, "VersionId"))));
+    const double at = json_number_value(seconds);
+    if (!(at > 0 && at < 253402300800.0)) /* of four-digit years */
+        return;
+    CS_CLEANUP(cs_buf_free) struct cs_buf whole = {0};
+    const int ms = (int)((at - (double)(int64_t)at) * 1000 + 0.5) % 1000;
+    cs_time_go_string(&whole, (int64_t)at);
+    const char *text = cs_buf_cstr(&whole);
+    const size_t clock = strlen("2006-01-02 15:04:05");
+    if (strlen(text) < clock)
+        return;
+    cs_buf_add(b, text, clock);
+    if (ms > 0) {
+        cs_buf_printf(b, ".%03d", ms);
+        while (b->data != NULL && b->data[b->len - 1] == '0')
+            b->len--;
+    }
+    cs_buf_add_str(b, text + clock);
+}
+
+static const char *text_in(const json_t *answer, const char *name)
+{
+    return json_string_value(json_object_get(answer, name));
+}
+
+static void log_version(struct store *s, const char *msg, const json_t *answer)
+{
+    cs_log_debug(&s->env.log, msg, KV("arn", text_in(answer, "ARN")), KV("name", text_in(answer, "Name")),
+                 KV("version_id", text_in(answer, "VersionId")));
 }
 
 static cs_code create_secret(struct store *s, const struct place *p, struct cs_slice secret, struct cs_err *e)
@@ -181,7 +207,7 @@ static cs_code create_secret(struct store *s, const struct place *p, struct cs_s
     CS_TRY(add_secret(&body, secret, e));
     cs_code rc = call(s, "CreateSecret", &body, "failed to create secret", &answer, e);
     if (rc == CS_OK)
-        log_done(s, "Secret created", answer);
+        log_version(s, "Secret created", answer);
     return rc == CS_NOT_FOUND ? CS_INTERNAL : rc;
 }
 
@@ -194,7 +220,8 @@ static cs_code restore(struct store *s, const char *id, struct cs_err *e)
     if (failed == NULL)
         return cs_nomem(e);
     CS_TRY(call(s, "RestoreSecret", &body, failed, &answer, e));
-    log_done(s, "Secret was scheduled for deletion and has been restored", answer);
+    cs_log_debug(&s->env.log, "Secret was scheduled for deletion and has been restored",
+                 KV("arn", text_in(answer, "ARN")), KV("name", text_in(answer, "Name")));
     return CS_OK;
 }
 
@@ -210,7 +237,7 @@ static cs_code put_value(struct store *s, const json_t *secret, struct cs_slice 
     add_text(&body, "SecretId", arn);
     CS_TRY(add_secret(&body, value, e));
     CS_TRY(call(s, "PutSecretValue", &body, "failed to put secret value", &answer, e));
-    log_done(s, "Secret value updated", answer);
+    log_version(s, "Secret value updated", answer);
     return CS_OK;
 }
 
@@ -265,7 +292,10 @@ static cs_code remove_locked(struct store *s, const char *id, struct cs_err *e)
     add_text(&body, "SecretId", arn != NULL ? arn : id);
     cs_buf_add_str(&body, ",\"RecoveryWindowInDays\":7");
     CS_TRY(call(s, "DeleteSecret", &body, failed, &answer, e));
-    log_done(s, "Secret deleted", answer);
+    CS_CLEANUP(cs_buf_free) struct cs_buf gone = {0};
+    add_time(&gone, json_object_get(answer, "DeletionDate"));
+    cs_log_debug(&s->env.log, "Secret deleted", KV("arn", text_in(answer, "ARN")),
+                 KV("name", text_in(answer, "Name")), KV("deletion_date", cs_buf_cstr(&gone)));
     return CS_OK;
 }
 
