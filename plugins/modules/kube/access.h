@@ -29,7 +29,7 @@ CS_CHECKED cs_code kube_access_parse(struct cs_slice text, const char *folder, c
 /* access.c: all that options say. */
 CS_CHECKED cs_code kube_access_read(const struct kube_options *o, struct kube_access *out, struct cs_err *e);
 
-/* A file of credentials, whole, into an empty buffer that does not grow. */
+/* credentials.c: a file, whole, into an empty buffer that does not grow. */
 CS_CHECKED cs_code kube_file_read(const char *path, struct cs_buf *out, struct cs_err *e);
 /* Turns a token, as its file has it, into the header's value, with a NUL behind it. */
 CS_CHECKED cs_code kube_bearer(struct cs_slice token, const char *where, struct cs_buf *out,
