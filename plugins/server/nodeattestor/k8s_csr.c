@@ -21,7 +21,6 @@
 
 struct attestor {
     const struct plugin_env *env;
-    char *trust_domain;
     struct plugin_slot config; /* of struct config_k8s_csr */
 };
 
@@ -98,24 +97,17 @@ static void destroy(void *self)
 {
     struct attestor *a = self;
     plugin_slot_destroy(&a->config);
-    cs_free(a->trust_domain);
     cs_free(a);
 }
 
 static cs_code create(const struct plugin_env *env, void **self, struct cs_err *e)
 {
     struct attestor *a = cs_calloc(1, sizeof *a);
-    *self = NULL;
+    *self = a;
     if (a == NULL)
         return cs_nomem(e);
-    plugin_slot_init(&a->config);
     a->env = env;
-    a->trust_domain = cs_strdup(env->trust_domain);
-    if (a->trust_domain == NULL) {
-        destroy(a);
-        return cs_nomem(e);
-    }
-    *self = a;
+    plugin_slot_init(&a->config);
     return CS_OK;
 }
 
@@ -285,7 +277,7 @@ static cs_code check_possession(const struct attestor *a, const struct session *
         return cs_fail(e, CS_DENIED, "certificate: keys of type %s are not supported",
                        crypto_key_type_name(crypto_pub_type(pub)));
     k8s_csr_claim_write(&claim, &(struct k8s_csr_claim){
-                                    .trust_domain = a->trust_domain,
+                                    .trust_domain = a->env->trust_domain,
                                     .cluster = s->cluster->name,
                                     .server_nonce = cs_slice_of(s->nonce, sizeof s->nonce),
                                     .agent_nonce = cs_slice_of(r->nonce, sizeof r->nonce),
@@ -308,7 +300,7 @@ static cs_code admit(const struct attestor *a, struct session *s, struct nodeatt
     s->selectors[1] = cs_arena_printf(s->arena, "node_name:%s", s->node);
     if (path == NULL || s->selectors[0] == NULL || s->selectors[1] == NULL)
         return cs_nomem(e);
-    CS_TRY(spiffe_id_make(s->arena, cs_slice_str(a->trust_domain), cs_slice_str(path), &id, e));
+    CS_TRY(spiffe_id_make(s->arena, cs_slice_str(a->env->trust_domain), cs_slice_str(path), &id, e));
     const char *text = cs_arena_strndup(s->arena, (const char *)id.text.data, id.text.len);
     if (text == NULL)
         return cs_nomem(e);

@@ -37,7 +37,6 @@ struct settings {
 
 struct attestor {
     const struct plugin_env *env;
-    char *trust_domain;
     struct nitro_memory *chains, *documents;
     struct plugin_slot settings;
 };
@@ -102,7 +101,6 @@ static void destroy(void *self)
     plugin_slot_destroy(&a->settings);
     nitro_memory_free(a->chains);
     nitro_memory_free(a->documents);
-    cs_free(a->trust_domain);
     cs_free(a);
 }
 
@@ -114,10 +112,9 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
         return cs_nomem(e);
     plugin_slot_init(&a->settings);
     a->env = env;
-    a->trust_domain = cs_strdup(env->trust_domain);
     a->chains = nitro_memory_new(CHAINS_KEPT);
     a->documents = nitro_memory_new(DOCUMENTS_KEPT);
-    if (a->trust_domain == NULL || a->chains == NULL || a->documents == NULL) {
+    if (a->chains == NULL || a->documents == NULL) {
         destroy(a);
         return cs_nomem(e);
     }
@@ -176,7 +173,7 @@ static cs_code agent_id(const struct attestor *a, struct session *s, const struc
     if (is_debug(d) && s->settings->config.agent_path_template[0] != '\0')
         cs_buf_add_str(&path, DEBUG_PREFIX);
     CS_TRY(nitro_path_render(s->settings->path_template, d, &path, e));
-    CS_TRY(spiffe_id_make(s->arena, cs_slice_str(a->trust_domain), cs_buf_slice(&path), &id, e));
+    CS_TRY(spiffe_id_make(s->arena, cs_slice_str(a->env->trust_domain), cs_buf_slice(&path), &id, e));
     *out = cs_arena_strndup(s->arena, (const char *)id.text.data, id.text.len);
     return *out != NULL ? CS_OK : cs_nomem(e);
 }
