@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Stands in for systemd on a bus of the test's own ($DBUS_SYSTEM_BUS_ADDRESS): every process is of one unit.
- * Usage: test-systemd ID FRAGMENT_PATH good|unknown|number|hang. Prints a line once it is there; ends with
+ * Usage: test-systemd ID FRAGMENT_PATH good|unknown|number. Prints a line once it is there; ends with
  * its standard input.
  */
 #include <stdio.h>
@@ -24,8 +24,6 @@ static int on_get_unit(sd_bus_message *m, void *arg, sd_bus_error *fault)
     int rc = sd_bus_message_read(m, "u", &pid);
     if (rc < 0)
         return rc;
-    if (strcmp(u->mode, "hang") == 0)
-        return 1; /* taken, and never answered */
     if (strcmp(u->mode, "unknown") == 0)
         return sd_bus_error_setf(fault, "org.freedesktop.systemd1.NoUnitForPID",
                                  "PID %u does not belong to any loaded unit.", pid);

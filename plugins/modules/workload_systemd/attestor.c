@@ -4,14 +4,16 @@
  * (doc/plugin_agent_workloadattestor_systemd.md of SPIRE). Each attestation has a connection of its own, so
  * that nobody waits for another's answer.
  */
-#include "plugin/workloadattestor.h"
+#include "plugins/modules/workload_systemd/systemd.h"
 
+#include "base/clock.h"
+
+#include <errno.h>
 #include <stdio.h>
 #include <systemd/sd-bus.h>
 
 #define SYSTEMD "org.freedesktop.systemd1"
 #define SYSTEMD_PATH "/org/freedesktop/systemd1"
-#define TIMEOUT_US (UINT64_C(10) * 1000 * 1000) /* of each answer */
 
 static inline void bus_drop(sd_bus **b)
 {
@@ -45,11 +47,34 @@ static cs_code failed(struct cs_err *e, const char *what, const sd_bus_error *fa
     return cs_fail_errno(e, CS_INTERNAL, -rc, "%s", what);
 }
 
-static cs_code open_bus(sd_bus **out, struct cs_err *e)
+/* Until the bus has taken us, for which libsystemd alone would wait for 90 s. */
+static int await_bus(sd_bus *bus, uint64_t limit_us)
+{
+    const int64_t until = cs_mono_ns(&cs_clock_system) + (int64_t)limit_us * 1000;
+    int rc;
+    while ((rc = sd_bus_is_ready(bus)) == 0) {
+        rc = sd_bus_process(bus, NULL);
+        if (rc < 0)
+            return rc;
+        if (rc > 0)
+            continue;
+        const int64_t left = until - cs_mono_ns(&cs_clock_system);
+        if (left <= 0)
+            return -ETIMEDOUT;
+        rc = sd_bus_wait(bus, (uint64_t)left / 1000 + 1);
+        if (rc < 0 && rc != -EINTR)
+            return rc;
+    }
+    return rc;
+}
+
+static cs_code open_bus(sd_bus **out, uint64_t limit_us, struct cs_err *e)
 {
     int rc = sd_bus_open_system(out);
     if (rc >= 0)
-        rc = sd_bus_set_method_call_timeout(*out, TIMEOUT_US);
+        rc = await_bus(*out, limit_us);
+    if (rc >= 0)
+        rc = sd_bus_set_method_call_timeout(*out, limit_us);
     return rc >= 0 ? CS_OK : failed(e, "failed to open dbus connection", NULL, rc);
 }
 
@@ -87,16 +112,21 @@ static cs_code add_property(sd_bus *bus, const char *unit, const char *name, con
     return rc >= 0 ? workloadattestor_add(out, kind, value, e) : failed(e, what, NULL, rc);
 }
 
-static cs_code attest(void *self, pid_t pid, struct workloadattestor_values *out, struct cs_err *e)
+cs_code systemd_attest(pid_t pid, uint64_t limit_us, struct workloadattestor_values *out, struct cs_err *e)
 {
     CS_CLEANUP(bus_drop) sd_bus *bus = NULL;
     CS_CLEANUP(message_drop) sd_bus_message *reply = NULL;
     const char *unit = NULL;
-    (void)self;
-    CS_TRY(open_bus(&bus, e));
+    CS_TRY(open_bus(&bus, limit_us, e));
     CS_TRY(unit_of(bus, pid, &reply, &unit, e));
     CS_TRY(add_property(bus, unit, "Id", "id", out, e));
     return add_property(bus, unit, "FragmentPath", "fragment_path", out, e);
+}
+
+static cs_code attest(void *self, pid_t pid, struct workloadattestor_values *out, struct cs_err *e)
+{
+    (void)self;
+    return systemd_attest(pid, SYSTEMD_LIMIT_US, out, e);
 }
 
 static const struct workloadattestor_ops ops = {.attest = attest};
