@@ -1,11 +1,15 @@
 """WorkloadAttestors that ask others about a process. What is expected here holds for SPIRE's agent as well: the tests with
 `both` are run against it, too, when CSPIRE_UPSTREAM_BIN says where it is and the test may make cgroups."""
 
+import ipaddress
 import pathlib
 import subprocess
 
 import pytest
+from cryptography import x509
 
+import nodecerts
+import pki
 import spire
 from plugins import server as plugin_server
 from workloads import Places, StandIn, attest, pod, pod_list, workload_agent
@@ -125,6 +129,113 @@ def test_k8s_secure_port(world, both, places, stand_in, tmp_path):
                                    f'token_path = "{token}"'))
     assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER)
     assert {r[1].get("Authorization") for r in kubelet.requests} == {"Bearer a.b.c"}
+
+
+class Files:
+    """What secure connections to a kubelet are made with, replaced as Kubernetes does it: whole, by renaming."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.authorities = {}
+
+    def put(self, name, data):
+        pki.write_whole(self.folder / name, data)
+        return self.folder / name
+
+    def authority(self, name):
+        return self.authorities.setdefault(name, nodecerts.Authority(name))
+
+    def kubelet(self, authority, name, *sans):
+        """Certificate and key; for 127.0.0.1 if no name is given."""
+        usages = (nodecerts.ExtendedKeyUsageOID.SERVER_AUTH,)
+        cert, key = self.authority(authority).pair(nodecerts.name(common_name=name), usages=usages, sans=sans or (IP,))
+        return self.put(f"{name}.crt", cert), self.put(f"{name}.key", key)
+
+    def client(self, authority, name):
+        cert, key = self.authority(authority).pair(nodecerts.name(common_name=name))
+        return cert, key
+
+
+IP = x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))
+EAGER = ('poll_retry_interval = "1ms"', 'reload_interval = "1ms"', "max_poll_attempts = 1")  # each attestation reads all again
+
+
+def test_k8s_node_name(world, both, places, stand_in, tmp_path, monkeypatch):
+    """A name is what the kubelet is reached at, and must be in its certificate; that of the option wins."""
+    files = Files(tmp_path)
+    ca = files.put("ca.crt", files.authority("one").pem)
+    files.put("token", b"a.b.c")
+    good = stand_in(lister(pod(UID, ID)), tls=files.kubelet("one", "good", x509.DNSName("localhost")))
+    other = stand_in(lister(pod(UID, ID)), tls=files.kubelet("one", "localhost", x509.DNSName("node-8.test"), IP))
+    server = plugin_server(world).start()
+    common = [f'kubelet_ca_path = "{ca}"', f'token_path = "{tmp_path}/token"', *EAGER]
+
+    def agent(name, kubelet, *options):
+        return workload_agent(world, server, k8s(f"kubelet_secure_port = {kubelet.port}", *options, *common), name=name,
+                              bindir=both)
+    assert attest(agent("a", good, 'node_name = "localhost"'), places.at(CGROUP)) == sorted(POD + CONTAINER)
+    monkeypatch.setenv("THE_NODE", "localhost")
+    monkeypatch.setenv("MY_NODE_NAME", "127.0.0.1")
+    assert attest(agent("b", good, 'node_name_env = "THE_NODE"'), places.at(CGROUP)) == sorted(POD + CONTAINER)
+    assert {r[1]["Host"] for r in good.requests} == {f"localhost:{good.port}"}
+    assert "workloadattestor(k8s): unable to perform request: " in attest(agent("c", good), places.at(CGROUP))
+    assert attest(agent("d", other), places.at(CGROUP)) == sorted(POD + CONTAINER)
+    seen = len(other.requests)
+    said = attest(agent("e", other, 'node_name = "localhost"', 'node_name_env = "MY_NODE_NAME"'), places.at(CGROUP))
+    assert "code = Unavailable desc = workloadattestor(k8s): unable to perform request: " in said
+    assert len(other.requests) == seen  # and it was not shown the token
+
+
+def test_k8s_kubelet_ca_is_read_again(world, both, places, stand_in, tmp_path):
+    files = Files(tmp_path)
+    ca = files.put("ca.crt", files.authority("one").pem)
+    files.put("token", b"a.b.c")
+    kubelet = stand_in(lister(pod(UID, ID)), tls=files.kubelet("one", "first"))
+    agent = start(world, both, k8s(f"kubelet_secure_port = {kubelet.port}", f'kubelet_ca_path = "{ca}"',
+                                   f'token_path = "{tmp_path}/token"', *EAGER))
+    assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER)
+    files.put("ca.crt", files.authority("two").pem)  # what it trusted is trusted no more, on open connections neither
+    seen = len(kubelet.requests)
+    assert "workloadattestor(k8s): unable to perform request: " in attest(agent, places.at(CGROUP))
+    assert len(kubelet.requests) == seen
+    kubelet.show(*files.kubelet("two", "second"))
+    assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER)
+    files.put("ca.crt", b"not a certificate\n")
+    assert "workloadattestor(k8s): unable to parse kubelet CA: " in attest(agent, places.at(CGROUP))
+    ca.unlink()
+    assert "workloadattestor(k8s): unable to load kubelet CA: open " in attest(agent, places.at(CGROUP))
+    files.put("ca.crt", files.authority("two").pem)
+    assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER)
+
+
+def test_k8s_client_certificate_is_read_again(world, both, places, stand_in, tmp_path):
+    files = Files(tmp_path)
+    ca = files.put("ca.crt", files.authority("one").pem)
+    kubelet = stand_in(lister(pod(UID, ID)), tls=files.kubelet("one", "kubelet"), client_ca=ca)
+
+    def show(authority, name, parts=("client.crt", "client.key")):
+        for part, data in zip(("client.crt", "client.key"), files.client(authority, name)):
+            if part in parts:
+                files.put(part, data)
+    show("one", "anna")
+    agent = start(world, both, k8s(f"kubelet_secure_port = {kubelet.port}", f'kubelet_ca_path = "{ca}"',
+                                   f'certificate_path = "{tmp_path}/client.crt"',
+                                   f'private_key_path = "{tmp_path}/client.key"', *EAGER))
+    assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER)
+    assert kubelet.clients[-1] == "anna"
+    show("one", "bert")
+    assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER)
+    assert kubelet.clients[-1] == "bert"
+    seen = len(kubelet.requests)
+    show("two", "eve")  # no certificate for this kubelet
+    assert "workloadattestor(k8s): unable to perform request: " in attest(agent, places.at(CGROUP))
+    show("one", "carl", parts=["client.crt"])  # whose key is not there yet
+    assert "code = Unavailable desc = workloadattestor(k8s): unable to " in attest(agent, places.at(CGROUP))
+    assert len(kubelet.requests) == seen
+    show("one", "dora")
+    assert attest(agent, places.at(CGROUP)) == sorted(POD + CONTAINER)
+    assert kubelet.clients[-1] == "dora"
+    assert all("Authorization" not in r[1] for r in kubelet.requests)
 
 
 def server_files(folder):

@@ -12,10 +12,11 @@ import plugins as plugin_lib
 
 
 class StandIn:
-    """An HTTP server on a free port, or a Unix socket; `answer(method, path, headers)` gives status and body."""
+    """An HTTP server on a free port, or a Unix socket; `answer(method, path, headers)` gives status and body. With `tls`,
+    certificate and key, also `client_ca`: who calls must have a certificate of it, whose name goes to `clients`."""
 
-    def __init__(self, answer, tls=None, unix=None):
-        self.requests = []
+    def __init__(self, answer, tls=None, unix=None, client_ca=None):
+        self.requests, self.clients = [], []
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -23,6 +24,8 @@ class StandIn:
 
             def do_GET(self):
                 outer.requests.append((self.path, dict(self.headers)))
+                if client_ca:
+                    outer.clients.append(dict(part[0] for part in self.connection.getpeercert()["subject"])["commonName"])
                 status, body = answer(self.command, self.path, self.headers)
                 data = body if isinstance(body, bytes) else body.encode()
                 self.send_response(status)
@@ -52,12 +55,19 @@ class StandIn:
 
         self.server = Server(str(unix) if unix else ("127.0.0.1", 0), Handler)
         if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*tls)
-            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(*tls)
+            if client_ca:
+                self.context.verify_mode = ssl.CERT_REQUIRED
+                self.context.load_verify_locations(client_ca)
+            self.server.socket = self.context.wrap_socket(self.server.socket, server_side=True)
         self.port = 0 if unix else self.server.server_address[1]
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
+
+    def show(self, cert, key):
+        """Another certificate from the next connection on."""
+        self.context.load_cert_chain(cert, key)
 
     def close(self):
         self.server.shutdown()
