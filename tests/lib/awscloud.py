@@ -35,12 +35,14 @@ def stamp(seconds):
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def reply(self, body, status=200, kind="application/x-amz-json-1.1"):
+    def reply(self, body, status=200, kind="application/x-amz-json-1.1", **headers):
         body = body if isinstance(body, bytes) else body.encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("x-amzn-RequestId", "0a1b")
         self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -59,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.note("metadata", "token", None)
         good = self.path == "/latest/api/token" and int(self.headers["X-aws-ec2-metadata-token-ttl-seconds"]) > 0
-        self.reply("session" if good else "", 200 if good else 400)
+        self.reply("session" if good else "", 200 if good else 400, X_aws_ec2_metadata_token_ttl_seconds="300")
 
     def do_GET(self):
         cloud = self.server.cloud

@@ -46,12 +46,14 @@ static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
     struct config_aws_secretsmanager c;
     CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
     struct aws *fresh = NULL;
+    struct cs_err why;
     if (a == NULL)
         return cs_nomem(e);
     CS_TRY(config_read_aws_secretsmanager(data, a, &c, e));
-    if (aws_new(c.region, c.access_key_id, c.secret_access_key, s->env.stop, s->env.clock, &s->env.log,
-                &fresh, e) != CS_OK)
-        return cs_wrap(e, "failed to create secrets manager client");
+    const cs_code rc = aws_new(c.region, c.access_key_id, c.secret_access_key, s->env.stop, s->env.clock,
+                               &s->env.log, &fresh, &why);
+    if (rc != CS_OK) /* SPIRE's code for whatever it is */
+        return cs_fail(e, CS_INTERNAL, "failed to create secrets manager client: %s", why.text);
     pthread_mutex_lock(&s->lock);
     struct aws *old = s->aws;
     s->aws = fresh;

@@ -27,8 +27,10 @@ static const struct http_header date = {"X-Amz-Date", "20150830T123600Z"};
 
 static bool echo(void *arg, const struct test_request *r, struct test_conn *c)
 {
+    CS_CLEANUP(cs_buf_free) struct cs_buf head = {0};
     (void)arg;
-    return test_reply(c, 200, "", (const char *)r->head.data);
+    cs_buf_add_slice(&head, cs_buf_slice(&r->head));
+    return test_reply(c, 200, "", cs_buf_cstr(&head));
 }
 
 struct world {

@@ -277,7 +277,7 @@ static void configurations(void **state)
     assert_int_equal(configure(w, "access_key_id = \"A\"", &e), CS_INVALID);
     assert_string_equal(e.text, "region is required");
     setenv("AWS_PROFILE", "none", 1);
-    assert_int_equal(configure(w, "region = \"r\"", &e), CS_INVALID);
+    assert_int_equal(configure(w, "region = \"r\"", &e), CS_INTERNAL);
     assert_string_equal(e.text,
                         "failed to create secrets manager client: failed to get shared config profile, none");
     unsetenv("AWS_PROFILE");
