@@ -1,7 +1,11 @@
 """Which AWS credentials the agent signs with: the same as botocore in the same environment with the same files; and how
 long it does. One stand-in plays Secrets Manager, STS and the endpoints of containers and instances."""
 
+import json
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 from botocore.auth import SigV4Auth
@@ -155,3 +159,26 @@ def test_refusals_of_sts_are_told(shared, cloud, monkeypatch, tmp_path):
                     "AssumeRoleWithWebIdentity, https response error StatusCode: 403, RequestID: 7-8, api error AccessDenied: Not "
                     "authorized to perform sts:AssumeRoleWithWebIdentity", 30)
     assert cloud.seen("secretsmanager") == []
+
+
+# A network of its own, in which this machine has the addresses of ECS and of EC2's metadata service.
+ALONE = ["unshare", "--map-root-user", "--net", "sh", "-c",
+         'ip link set lo up && ip addr add 169.254.170.2/32 dev lo && ip addr add 169.254.169.254/32 dev lo && exec "$@"', "sh"]
+ALONE_STORY = pathlib.Path(__file__).parent.parent / "lib" / "awsalone.py"
+
+
+@pytest.mark.parametrize("name,value,key", [("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/container/v2?id=1", "ASIACONTAINER"),
+                                            ("AWS_EC2_METADATA_DISABLED", "false", "ASIAINSTANCE")])
+def test_at_the_addresses_that_aws_has(tmp_path_factory, name, value, key):
+    if subprocess.run([*ALONE, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no network namespaces here")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+    done = subprocess.run([*ALONE, sys.executable, ALONE_STORY, tmp_path_factory.mktemp("w")], env={**env, name: value},
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    calls = json.loads(done.stdout.splitlines()[-1])
+    assert [c[:2] for c in calls if c[0] != "secretsmanager"] == (
+        [["container", "/container/v2"]] if key == "ASIACONTAINER" else
+        [["metadata", "token"], ["metadata", "/latest/meta-data/iam/security-credentials/"],
+         ["metadata", "/latest/meta-data/iam/security-credentials/a-role"]])
+    assert {c[2] for c in calls if c[0] == "secretsmanager"} == {key}

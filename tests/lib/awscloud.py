@@ -98,14 +98,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Cloud:
     """behind: another server (moto) that answers what is for Secrets Manager."""
 
-    def __init__(self, behind=None):
+    def __init__(self, behind=None, address=("127.0.0.1", 0)):
         self.behind = behind
         self.lock = threading.Lock()
         self.calls = []
         self.container_token = None
         self.lasts = 3600
         self.refuse = {}  # action -> (status, type, message)
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = http.server.ThreadingHTTPServer(address, Handler)
         self.server.cloud = self
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

@@ -56,14 +56,14 @@ static bool reply_locked(struct world *w, const struct test_request *r, struct t
 {
     char body[1024], end[64] = "";
     struct cs_buf t = {0};
-    const bool is_role = strcmp(r->target, "/latest/meta-data/iam/security-credentials/a%2Fb") == 0;
+    const bool is_role = strcmp(r->target, "/latest/meta-data/iam/security-credentials/a+=,.@_-b%2Fc") == 0;
     if (w->status != 200)
         return test_reply(c, w->status, "",
                           "<E><Error><Code>Busy</Code><Message>later</Message></Error></E>");
     if (strcmp(r->method, "PUT") == 0)
         return test_reply(c, 200, "", "session");
     if (strncmp(r->target, "/latest/", 8) == 0 && !is_role)
-        return test_reply(c, 200, "", "a/b\nother\n");
+        return test_reply(c, 200, "", "a+=,.@_-b/c\nother\n");
     w->asked++;
     note(w, r);
     cs_time_rfc3339(&t, w->expires);
@@ -230,7 +230,7 @@ static void instance(void **state)
     start(w);
     gets(w, "K1");
     gets(w, "K1");
-    was_asked(w, 1, " /latest/meta-data/iam/security-credentials/a%2Fb");
+    was_asked(w, 1, " /latest/meta-data/iam/security-credentials/a+=,.@_-b%2Fc");
     pass(w, 3600 - 301);
     gets(w, "K1");
     answers(w, 200, NOW + 7200);

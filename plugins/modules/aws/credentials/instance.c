@@ -45,7 +45,11 @@ static cs_code find_role(struct aws_chain *c, struct http_header with, struct cs
     if (n == 0)
         return cs_fail(e, CS_PRECONDITION, "unexpected empty EC2 IMDS role list");
     cs_buf_add_str(path, roles);
-    http_escape(path, cs_slice_of(name, n));
+    for (size_t i = 0; i < n; i++) /* names of roles may have these, which a path has as they are */
+        if (strchr("+=,@", name[i]) != NULL)
+            cs_buf_add_byte(path, (uint8_t)name[i]);
+        else
+            http_escape(path, cs_slice_of(name + i, 1));
     return cs_buf_ok(path) ? CS_OK : cs_nomem(e);
 }
 
