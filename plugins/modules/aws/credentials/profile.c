@@ -82,13 +82,11 @@ static cs_code add_step(const struct aws_profiles *p, const char *name, struct w
 {
     const struct aws_profile *found = aws_profiles_find(p, name);
     const struct aws_profile *before = w->count > 0 ? w->at[w->count - 1].profile : NULL;
-    if (found == NULL && before != NULL)
+    if (found == NULL)
         return cs_fail(
             e, CS_INVALID,
             "failed to load assume role %s, of profile %s, failed to get shared config profile, %s",
-            value(before, AWS_KEY_ROLE), name, name);
-    if (found == NULL)
-        return cs_fail(e, CS_NOT_FOUND, "failed to get shared config profile, %s", name);
+            before != NULL ? value(before, AWS_KEY_ROLE) : "", name, name);
     if (w->count == AWS_ROLES_MAX + 1)
         return too_far(w, e);
     struct step *s = &w->at[w->count];
@@ -237,11 +235,10 @@ cs_code aws_plan_profile(const struct aws_profiles *p, const char *name, bool ne
                          struct cs_err *e)
 {
     struct way w = {0};
-    cs_code rc = find_way(p, name, &w, e);
-    if (rc == CS_NOT_FOUND && !needed)
-        return plan_base(NULL, out, e);
-    if (rc != CS_OK)
-        return rc == CS_NOT_FOUND ? e != NULL ? (e->code = CS_INVALID) : CS_INVALID : rc;
+    if (aws_profiles_find(p, name) == NULL)
+        return needed ? cs_fail(e, CS_INVALID, "failed to get shared config profile, %s", name)
+                      : plan_base(NULL, out, e);
+    CS_TRY(find_way(p, name, &w, e));
     CS_TRY(plan_base(w.at[w.count - 1].profile, out, e));
     for (size_t i = w.count; i > 0; i--) {
         const struct step *s = &w.at[i - 1];
