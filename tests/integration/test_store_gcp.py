@@ -23,6 +23,7 @@ from spire import PATIENCE, wait_for
 W = "spiffe://example.org/w"
 TYPE = "gcp_secretmanager"
 LABEL = {"spire-svid": hashlib.sha1(b"example.org").hexdigest()}
+EMULATOR = os.environ.get("CSPIRE_GCP_EMULATOR_BIN")
 ROLE, MEMBER = "roles/secretmanager.viewer", "reader@my-project.iam.gserviceaccount.com"
 
 
@@ -110,6 +111,28 @@ def test_a_secret_comes_changes_goes_and_comes_back(world, cloud, google, tmp_pa
                           "secret": {"replication": {"automatic": {}}, "labels": LABEL}}
     delete = next(c for m, c in cloud.api.calls if m == "DeleteSecret")
     assert delete["name"] == "projects/123456789012/secrets/web-tls" and delete["etag"]
+
+
+@pytest.mark.skipif(not EMULATOR, reason="CSPIRE_GCP_EMULATOR_BIN does not name the emulator's program")
+def test_an_emulator_of_others(world, cloud, google, tmp_path):
+    """blackwell-systems/gcp-secret-manager-emulator, over gRPC behind our REST: its own errors over REST are not Google's."""
+    cloud.api = gcp.Emulator(EMULATOR)
+    try:
+        account = gcp.Account(cloud, tmp_path / "account.json")
+        server = plugin_server(world).start()
+        agent = join(world, server, account.path)
+        google.create_secret(parent="projects/my-project", secret_id="theirs", secret={"replication": {"automatic": {}}})
+        entry = server.entry(agent.id, W, *place(), storeSVID=True, x509SVIDTTL=10)
+        server.entry(agent.id, W + "/2", *place("theirs"), storeSVID=True)
+        first = wait_for("the secret", lambda: value(google), 30)
+        assert dict(google.get_secret(name="projects/my-project/secrets/web-tls").labels) == LABEL
+        wait_for("a renewal", lambda: value(google)["x509SVID"] != first["x509SVID"], 30)
+        agent.await_log("secret is not managed by this SPIRE deployment", 30)
+        server.cli("entry", "delete", "-entryID", entry)
+        wait_for("the deletion", lambda: gone(google), 30)
+        assert not gone(google, "theirs")
+    finally:
+        cloud.api.close()
 
 
 def test_regions_and_federation(world, cloud, google, tmp_path):

@@ -9,6 +9,7 @@ import json
 import re
 import secrets
 import socket
+import subprocess
 import threading
 import time
 import urllib.parse
@@ -21,6 +22,8 @@ from cryptography.x509.oid import NameOID
 from google.cloud import secretmanager_v1 as sm
 from google.iam.v1 import iam_policy_pb2, policy_pb2
 from google.protobuf import empty_pb2, json_format
+
+from spire import free_port
 
 HOST = "secretmanager.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -41,6 +44,8 @@ MESSAGES = {"GetSecret": raw(sm.GetSecretRequest), "CreateSecret": raw(sm.Create
             "AddSecretVersion": raw(sm.AddSecretVersionRequest), "AccessSecretVersion": raw(sm.AccessSecretVersionRequest),
             "DeleteSecret": raw(sm.DeleteSecretRequest), "GetIamPolicy": iam_policy_pb2.GetIamPolicyRequest,
             "SetIamPolicy": iam_policy_pb2.SetIamPolicyRequest}
+ANSWERS = {"GetSecret": raw(sm.Secret), "CreateSecret": raw(sm.Secret), "AddSecretVersion": raw(sm.SecretVersion),
+           "AccessSecretVersion": raw(sm.AccessSecretVersionResponse), "DeleteSecret": empty_pb2.Empty}
 # HTTP method, path, the request's member that the path is, the one that is the body ("*": all of it)
 ROUTES = [("GetSecret", "GET", r"(projects/[^/:]+/secrets/[^/:]+)", "name", None),
           ("CreateSecret", "POST", r"(projects/[^/:]+)/secrets", "parent", "secret"),
@@ -161,6 +166,31 @@ class SecretManager:
         return self.stored[f"projects/{self.projects[project]}", name]
 
 
+class Emulator:
+    """A program that serves Secret Manager over gRPC without TLS (gcp-secret-manager-emulator), in place of the above."""
+
+    def __init__(self, program):
+        import grpc
+        port = free_port()
+        self.proc = subprocess.Popen([program, "-port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.grpc, self.channel, self.calls = grpc, grpc.insecure_channel(f"127.0.0.1:{port}"), []
+
+    def call(self, method, request):
+        self.calls.append((method, json_format.MessageToDict(request)))
+        answer = ANSWERS[method]
+        ask = self.channel.unary_unary(f"/google.cloud.secretmanager.v1.SecretManagerService/{method}",
+                                       lambda m: m.SerializeToString(), answer.FromString)
+        try:
+            return ask(request, wait_for_ready=True, timeout=20)
+        except self.grpc.RpcError as err:
+            raise Fault(err.code().name, err.details()) from None
+
+    def close(self):
+        self.channel.close()
+        self.proc.terminate()
+        self.proc.wait()
+
+
 class Account:
     """A service account and its file, or a user and theirs."""
 
@@ -198,8 +228,8 @@ class Account:
 class Cloud:
     """All of it on a free port of this machine, with plain HTTP."""
 
-    def __init__(self, projects=None):
-        self.api = SecretManager(projects or {"my-project": "123456789012"})
+    def __init__(self, api=None):
+        self.api = api or SecretManager({"my-project": "123456789012"})
         self.accounts, self.tokens, self.asked, self.headers = [], {}, [], []
         self.life, self.faults = 3600, []  # faults: (status, headers, body) for the agent's next calls
         self.token_faults = []             # the same for /token
