@@ -115,6 +115,7 @@ def fail(story):
              "nobodys": ["name:n", "projectid:nobodys"], "colon": ["nonsense"], "name": ["projectid:my-project"],
              "project": ["name:n"], "role": ["name:n", "projectid:p", "serviceaccount:a"],
              "account": ["name:n", "projectid:p", f"role:{ROLE}"], "regions": ["name:n", "projectid:p", "regions:,"],
+             "unbound": ["name:unbound", "projectid:my-project", "role:nonsense", f"serviceaccount:{MEMBER}"],
              "bound": ["name:bound", "projectid:my-project", "role:nonsense", f"serviceaccount:{MEMBER}"]}
     for kind, selectors in kinds.items():
         story.entry("/" + kind, *selectors)
@@ -123,7 +124,7 @@ def fail(story):
         found = {}
         for line in log_lines(story.agent.log()):
             if line["msg"] == "Failed to put X509-SVID":
-                found[line["spiffe_id"].rsplit("/", 1)[1]] = line["error"]
+                found.setdefault(line["spiffe_id"].rsplit("/", 1)[1], line["error"])
         return found
     wait_for("all to fail", lambda: set(errors()) == set(kinds), 60)
     return errors()

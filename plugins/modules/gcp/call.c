@@ -85,6 +85,8 @@ cs_code gcp_send(struct http_client *c, struct http_request *q, const struct cs_
     const int64_t end = cs_mono_ns(clock) + TOTAL_NS, each = q->timeout_ns > 0 ? q->timeout_ns : TOTAL_NS;
     for (unsigned n = 0;; n++) {
         const int64_t left = end - cs_mono_ns(clock);
+        if (left <= 0) /* 0 would mean the default */
+            return cs_fail(e, CS_DEADLINE, "%s: timed out", q->method);
         q->timeout_ns = left < each ? left : each;
         const cs_code rc = http_call(c, q, out, e);
         if (n + 1 == ATTEMPTS || !is_passing(out->status, rc))
@@ -296,7 +298,8 @@ static cs_code authorize(struct gcp *g, struct cs_buf *token, struct cs_buf *hea
     return CS_OK;
 }
 
-/* One round: with the token of the moment. A secret's version that is added twice is the same twice. */
+/* With the token of the moment. All of our calls may be sent twice: a version that is added once more has the
+ * same content. */
 static cs_code attempt(struct gcp *g, const char *method, const char *url, struct cs_slice body,
                        struct http_response *out, struct cs_err *e)
 {

@@ -84,9 +84,9 @@ cs_code gcp_url_check(const char *url, struct cs_err *e)
     if (!tls && strncmp(url, "http://", 7) != 0)
         return cs_fail(e, CS_INVALID, "\"%.256s\" is no https:// URL", url);
     const char *authority = url + (tls ? 8 : 7);
-    const size_t len = strcspn(authority, "/?#");
-    const size_t host = *authority == '[' ? strcspn(authority, "]") + 1 : strcspn(authority, ":/?#");
-    if (len == 0 || memchr(authority, '@', len) != NULL || strpbrk(url, " \t\r\n\\") != NULL)
+    const size_t len = strcspn(authority, "/");
+    const size_t host = *authority == '[' ? strcspn(authority, "]") + 1 : strcspn(authority, ":/");
+    if (len == 0 || memchr(authority, '@', len) != NULL || strpbrk(url, "?#\\ \t\r\n") != NULL)
         return cs_fail(e, CS_INVALID, "\"%.256s\" is no URL of a server", url);
     const bool whole = host == len || (host < len && authority[host] == ':');
     if (!tls && (!whole || !is_here(authority, host)))
@@ -278,7 +278,7 @@ static cs_code from_gcloud(struct gcp_credentials **out, bool *found, struct cs_
 static bool is_google(void)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf name = {0};
-    if (cs_file_read(PRODUCT_FILE, 256, &name, NULL) != CS_OK)
+    if (cs_file_read(PRODUCT_FILE, GCP_FILE_MAX, &name, NULL) != CS_OK) /* "has" a page, says the kernel */
         return false;
     const char *text = cs_buf_cstr(&name);
     return strncmp(text, "Google", 6) == 0;

@@ -206,10 +206,7 @@ static cs_code set_policy(const struct job *j, const char *etag, struct cs_err *
     CS_CLEANUP(cs_buf_free) struct cs_buf body = {0};
     CS_CLEANUP(gcp_json_drop) json_t *answer = NULL;
     CS_TRY(gcp_body_policy(&j->place, etag, &body, e));
-    const cs_code rc = call(j, "POST", j->resource, ":setIamPolicy", &body, &answer, e);
-    if (rc == CS_ABORTED)
-        return rc;
-    CS_TRY(failed(rc, "failed to set IAM policy to secret", e));
+    CS_TRY(call(j, "POST", j->resource, ":setIamPolicy", &body, &answer, e));
     cs_log_debug(&j->store->env.log, "Secret IAM Policy updated",
                  KV_INT("version", json_integer_value(json_object_get(answer, "version"))),
                  KV("etag", gcp_text(answer, "etag")), KV("secret_name", j->secret.resource));
@@ -220,18 +217,16 @@ static cs_code set_policy(const struct job *j, const char *etag, struct cs_err *
  * changed by somebody else between reading and writing is lost. */
 static cs_code update_policy(const struct job *j, struct cs_err *e)
 {
-    cs_code rc = CS_OK;
-    for (int n = 0; n < POLICY_TRIES; n++) {
+    for (int n = 1;; n++) {
         CS_CLEANUP(gcp_json_drop) json_t *policy = NULL;
-        rc = call(j, "GET", j->secret.resource, ":getIamPolicy", NULL, &policy, e);
-        CS_TRY(failed(rc, "failed to get IAM policy", e));
+        CS_TRY(failed(call(j, "GET", j->secret.resource, ":getIamPolicy", NULL, &policy, e),
+                      "failed to get IAM policy", e));
         if (gcp_policy_is(policy, &j->place))
             return CS_OK;
-        rc = set_policy(j, gcp_text(policy, "etag"), e);
-        if (rc != CS_ABORTED)
-            return rc;
+        const cs_code rc = set_policy(j, gcp_text(policy, "etag"), e);
+        if (rc != CS_ABORTED || n == POLICY_TRIES)
+            return failed(rc, "failed to set IAM policy to secret", e);
     }
-    return failed(rc, "failed to set IAM policy to secret", e);
 }
 
 static cs_code apply_policy(const struct job *j, bool found, struct cs_err *e)

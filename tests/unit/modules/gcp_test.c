@@ -187,6 +187,8 @@ static void checks_addresses(void **state)
         "http://128.0.0.1",
         "http://127.1",
         "https://h/ x",
+        "https://h/?x",
+        "https://h#x",
         "https://h\\x",
         "http://1270.0.0.1",
         "http://localhost\n.evil.test",
