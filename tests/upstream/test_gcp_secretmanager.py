@@ -13,7 +13,7 @@ import pytest
 
 import gcp
 from plugins import agent as plugin_agent, log_lines, server as plugin_server
-from spire import BIN, UPSTREAM, wait_for
+from spire import BIN, PATIENCE, UPSTREAM, wait_for
 
 W = "spiffe://example.org/w"
 TYPE = "gcp_secretmanager"
@@ -164,3 +164,24 @@ def test_a_secret_changes_hands(world, monkeypatch, tmp_path, first, second):
     b.gone("one")
     for story in (a, b):
         story.close()
+
+
+def test_both_agents_refuse_the_same_configurations(world, tmp_path):
+    """With the same words, as far as they are not those of Go's JSON and keys."""
+    server, cloud = plugin_server(world).start(), gcp.Cloud()
+    files = {"odd": {"kind": "odd"}, "none": {"type": None}}
+    for name, changes in files.items():
+        gcp.Account(cloud, tmp_path / name, **changes)
+    configs = ["b = 1\na = 2", 'service_account_file = ["x"]', "service_account_file = 5 7", "nonsense",
+               *[f'service_account_file = "{tmp_path / name}"' for name in (*files, "missing")]]
+    told = {}
+    for who, bindir in (("theirs", UPSTREAM), ("ours", BIN)):
+        for n, text in enumerate(configs):
+            agent = plugin_agent(world, server, f'SVIDStore "{TYPE}" {{\nplugin_data {{\n{text}\n}}\n}}', name=f"{who}-{n}")
+            agent.bin = bindir
+            assert agent.spawn().proc.wait(20 * PATIENCE) == 1, text
+            told.setdefault(who, []).append([line["error"] for line in log_lines(agent.log())
+                                             if line["msg"] == "Failed to configure plugin"] or "of the file")
+    cloud.close()
+    assert told["ours"] == told["theirs"]
+    assert sum(t != "of the file" for t in told["ours"]) >= 5
