@@ -112,7 +112,9 @@ static bool read_request(struct test_conn *c, struct test_request *r)
             return false;
         cs_buf_add(&r->body, piece, (size_t)n);
     }
-    return true;
+    (void)cs_buf_cstr(&r->head); /* handlers may read both as C strings */
+    (void)cs_buf_cstr(&r->body);
+    return cs_buf_ok(&r->head) && cs_buf_ok(&r->body);
 }
 
 static void serve(struct test_conn *c)

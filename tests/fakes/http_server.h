@@ -10,7 +10,7 @@
 struct test_conn;
 struct test_request {
     char method[16], target[2048];
-    struct cs_buf head; /* the header lines, CRLF each */
+    struct cs_buf head; /* the header lines, CRLF each; with a NUL behind it, as the body */
     struct cs_buf body;
     const char *client; /* subject of the client's certificate; NULL: none */
 };
