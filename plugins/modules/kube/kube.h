@@ -89,7 +89,9 @@ struct kube_watch {
     const char *label_selector, *field_selector; /* not escaped; NULL: none */
     const struct crypto_stop *stop;              /* NULL: none */
     int64_t timeout_ns;                          /* 0: none; then CS_DEADLINE */
-    /* Permanent refusals (401, 403, 404) end a watch, unless it is to go on trying. */
+    /* Permanent refusals (401, 403, 404) end a watch, unless it is to go on trying. Who was let in before is
+     * refused for good (401, 403) after half a minute, since API servers refuse everybody while they start.
+     */
     bool keep_trying;
     /* One object: borrowed. *done ends it with CS_OK; a code but CS_OK ends it with that. An object may come
      * again (KUBE_LISTED), after the server forgot where we were. Called in the calling thread. */

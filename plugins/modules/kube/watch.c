@@ -14,6 +14,7 @@
 #define TURN_S 300 /* at least; the server ends a watch after this */
 #define TURN_SLACK_NS (30 * CS_NS_PER_S)
 #define BACKOFF_MAX_NS (30 * CS_NS_PER_S)
+#define REFUSAL_NS (30 * CS_NS_PER_S) /* see is_refused */
 
 struct watching {
     struct kube_client *client;
@@ -23,6 +24,8 @@ struct watching {
     struct cs_buf line;        /* begun, not ended */
     bool done, refused;        /* what the caller said: enough; an error */
     bool gone, any;            /* the version is too old; something came */
+    bool admitted;             /* we were let in once */
+    int64_t refused_since;     /* and are not any more; 0: we are */
 };
 
 static void remember(struct watching *x, const char *version)
@@ -167,6 +170,12 @@ static cs_code on_bytes(void *arg, struct cs_slice piece, struct cs_err *e)
     return CS_OK;
 }
 
+static void admit(struct watching *x)
+{
+    x->admitted = true;
+    x->refused_since = 0;
+}
+
 /* One request: until the server ends it. */
 static cs_code turn(struct watching *x, struct cs_err *e)
 {
@@ -188,12 +197,25 @@ static cs_code turn(struct watching *x, struct cs_err *e)
     cs_code rc = kube_attempt_make(x->client, &a, &r, e);
     if (r.status == 410)
         x->gone = true;
-    if (rc == CS_OK && (r.status < 200 || r.status > 299))
+    const bool success = r.status >= 200 && r.status <= 299;
+    if (success)
+        admit(x);
+    if (rc == CS_OK && !success)
         rc = kube_status_fail(&r, e);
     return rc;
 }
 
-static bool is_final(const struct watching *x, cs_code rc)
+/* An API server that was just started refuses everybody until it has read roles and tokens, some seconds
+ * long: who was let in before asks again for a while. */
+static bool is_refused(struct watching *x)
+{
+    const int64_t now = cs_mono_ns(&cs_clock_system);
+    if (x->refused_since == 0)
+        x->refused_since = now;
+    return !x->admitted || now - x->refused_since >= REFUSAL_NS;
+}
+
+static bool is_final(struct watching *x, cs_code rc)
 {
     switch (rc) {
     case CS_CANCELLED:
@@ -201,10 +223,11 @@ static bool is_final(const struct watching *x, cs_code rc)
     case CS_INVALID:
     case CS_UNIMPLEMENTED:
     case CS_PRECONDITION:
-    case CS_UNAUTHENTICATED:
-    case CS_DENIED:
     case CS_NOT_FOUND:
         return !x->w->keep_trying;
+    case CS_UNAUTHENTICATED:
+    case CS_DENIED:
+        return is_refused(x) && !x->w->keep_trying;
     default:
         return x->end != 0 && cs_mono_ns(&cs_clock_system) >= x->end;
     }
@@ -217,6 +240,8 @@ static cs_code step(struct watching *x, struct cs_err *e)
         return turn(x, e);
     cs_code rc = list_all(x, e);
     x->any = rc == CS_OK;
+    if (rc == CS_OK)
+        admit(x);
     if (x->w->listed != NULL && !x->done && !x->refused)
         x->w->listed(x->w->arg, rc != CS_OK ? e : NULL);
     if (rc == CS_OK && x->version[0] == '\0' && !x->done)

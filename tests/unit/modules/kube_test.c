@@ -137,6 +137,18 @@ static bool reply_watch(struct api *a, const struct test_request *r, struct test
     }
 }
 
+/* A server that is started anew after the first list: it knows no roles for a while. */
+#define STARTED "/api/v1/secrets?"
+static bool reply_started(struct api *a, const struct test_request *r, struct test_conn *c)
+{
+    if (strstr(r->target, "watch=1") == NULL)
+        return test_reply(c, 200, "", "{\"metadata\":{\"resourceVersion\":\"10\"},\"items\":[]}");
+    if (a->watches++ < 3)
+        return test_reply(c, a->watches == 1 ? 401 : 403, "",
+                          "{\"reason\":\"Forbidden\",\"message\":\"no\"}");
+    return say(c, HEAD EVENT("ADDED", "f", "14")) && false;
+}
+
 /* Connections have a thread each, and a client may be on its second while the first one's is still at work.
  */
 static void note_token(struct api *a, const struct test_request *r)
@@ -167,6 +179,8 @@ static bool handler(void *arg, const struct test_request *r, struct test_conn *c
         return reply_list(a, r, c);
     if (strncmp(r->target, WATCH, strlen(WATCH)) == 0)
         return reply_watch(a, r, c);
+    if (strncmp(r->target, STARTED, strlen(STARTED)) == 0)
+        return reply_started(a, r, c);
     if (sscanf(r->target, "/status/%d", &a->busy_status) == 1) {
         const char *body = strstr(r->target, "exists") != NULL
                                ? "{\"reason\":\"AlreadyExists\",\"message\":\"it is there\"}"
@@ -434,6 +448,25 @@ static void gives_up_watching_what_it_may_not(void **state)
     test_server_stop(s);
 }
 
+static void waits_for_a_server_that_starts(void **state)
+{
+    (void)state;
+    struct api a = {0};
+    struct test_server *s = serve(&a);
+    struct kube_client *c = in_cluster();
+    struct seen x = {.stop_after = 1};
+    struct cs_err e = {0};
+    const struct kube_watch w = {
+        .path = "/api/v1/secrets", .timeout_ns = 60 * CS_NS_PER_S, .event = on_event, .arg = &x};
+    if (kube_watch(c, &w, &e) != CS_OK)
+        fail_msg("%s", e.text);
+    assert_string_equal(cs_buf_cstr(&x.log), "Af ");
+    assert_int_equal(a.watches, 4);
+    cs_buf_free(&x.log);
+    kube_client_free(c);
+    test_server_stop(s);
+}
+
 static bool asked(void *arg)
 {
     return atomic_load((atomic_bool *)arg);
@@ -525,6 +558,7 @@ int main(void)
         cmocka_unit_test(waits_as_long_as_the_server_says),
         cmocka_unit_test(goes_on_watching),
         cmocka_unit_test(gives_up_watching_what_it_may_not),
+        cmocka_unit_test(waits_for_a_server_that_starts),
         cmocka_unit_test(ends_when_told),
         cmocka_unit_test(says_what_a_pod_lacks),
         cmocka_unit_test(makes_paths),
