@@ -15,6 +15,8 @@
 #define CONFLICTS 5                           /* tries */
 #define CONFLICT_PAUSE_NS (10 * CS_NS_PER_MS) /* as client-go's */
 #define TARGETS 4                             /* of a cluster: the ConfigMap, and three with labels */
+#define AGAIN_NS CS_NS_PER_S /* objects that could not be written: the first pause, doubled */
+#define AGAIN_DOUBLED_MAX 8  /* to some four minutes */
 
 /* Objects of one kind in one cluster. */
 struct target {
@@ -25,7 +27,12 @@ struct target {
     char *selector; /* "LABEL=true"; NULL: the ConfigMap */
     pthread_t watcher;
     bool watching;
-    bool failing; /* told of; the watcher's alone */
+    /* The watcher's alone. */
+    struct crypto_stop pass_over; /* the end of all, or all objects are to be looked at again */
+    bool failing;                 /* told of */
+    bool missed;                  /* an object of the list could not be written */
+    int64_t again_at;             /* 0: no need to */
+    unsigned tries;
 };
 
 /* The last to let go of them ends their watchers. */
@@ -190,10 +197,27 @@ static cs_code update_all(const struct settings *s, struct cs_err *e)
         return cs_fail(e, CS_CANCELLED, "stopped");
     if (faults.len > 2)
         faults.len -= 2;
-    return cs_fail(e, CS_INTERNAL, "unable to update: %s", cs_buf_cstr(&faults));
+    /* whatever it was, it may be better the next time: the server asks again */
+    return cs_fail(e, CS_UNAVAILABLE, "unable to update: %s", cs_buf_cstr(&faults));
 }
 
 /* --- Watchers: what is made or changed later --- */
+
+static bool is_pass_over(void *arg)
+{
+    const struct target *t = arg;
+    const struct crypto_stop *end = &t->settings->stop.stop;
+    return end->asked(end->arg) || (t->again_at != 0 && cs_mono_ns(&cs_clock_system) >= t->again_at);
+}
+
+/* No event comes of what could not be written: the objects are listed again. */
+static void plan_again(struct target *t)
+{
+    if (t->again_at != 0)
+        return;
+    t->again_at = cs_mono_ns(&cs_clock_system) + (AGAIN_NS << t->tries);
+    t->tries += t->tries < AGAIN_DOUBLED_MAX;
+}
 
 static cs_code on_event(void *arg, enum kube_event type, const json_t *object, bool *done, struct cs_err *e)
 {
@@ -214,6 +238,10 @@ static cs_code on_event(void *arg, enum kube_event type, const json_t *object, b
         break;
     default:
         cs_log_error(log, "Unable to set bundle for object", KV("name", kube_name(object)), KV_ERR(&why));
+        if (type == KUBE_LISTED) /* the others come first */
+            t->missed = true;
+        else
+            plan_again(t);
     }
     return CS_OK;
 }
@@ -229,21 +257,34 @@ static void on_listed(void *arg, const struct cs_err *fault)
     else if (fault == NULL && t->failing)
         cs_log_info(log, "Watching objects again", KV("kind", t->carrier->name));
     t->failing = fault != NULL;
+    if (fault != NULL)
+        return;
+    if (t->missed)
+        plan_again(t);
+    else
+        t->tries = 0;
+    t->missed = false;
 }
 
 static void *watch_main(void *arg)
 {
     struct target *t = arg;
+    const struct crypto_stop *end = &t->settings->stop.stop;
     struct cs_err why = {0};
     const struct kube_watch w = {.path = t->carrier->collection,
                                  .label_selector = t->selector,
-                                 .stop = &t->settings->stop.stop,
+                                 .stop = &t->pass_over,
                                  .keep_trying = true,
                                  .event = on_event,
                                  .listed = on_listed,
                                  .arg = t};
     (void)pthread_setname_np(pthread_self(), "k8s-watch");
-    cs_code rc = kube_watch(t->client, &w, &why);
+    cs_code rc;
+    do {
+        t->again_at = 0;
+        t->missed = false;
+        rc = kube_watch(t->client, &w, &why);
+    } while (rc == CS_CANCELLED && !end->asked(end->arg));
     if (rc != CS_CANCELLED)
         cs_log_error(&t->settings->notifier->env->log, "Watching objects ended", KV("kind", t->carrier->name),
                      KV_ERR(&why));
@@ -319,6 +360,7 @@ static cs_code settings_make(struct notifier *n, struct cs_slice data, struct se
         struct target *t = &s->targets[i];
         if (t->selector == NULL)
             continue;
+        t->pass_over = (struct crypto_stop){.asked = is_pass_over, .arg = t};
         if (pthread_create(&t->watcher, NULL, watch_main, t) != 0)
             return cs_fail(e, CS_INTERNAL, "unable to start informers: no thread");
         t->watching = true;
