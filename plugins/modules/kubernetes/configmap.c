@@ -143,15 +143,14 @@ static cs_code format(const struct config_k8s_configmap_cluster *c, const struct
 
 /* Server-side apply: makes the ConfigMap when it is missing; keys of others stay theirs. */
 static cs_code apply(const struct publisher *p, struct kube_client *client,
-                     const struct config_k8s_configmap_cluster *c, struct cs_slice text, struct cs_err *e)
+                     const struct config_k8s_configmap_cluster *c, json_t *data, struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf path = {0};
+    CS_CLEANUP(kube_json_drop)
+    json_t *body = json_pack("{s:s, s:s, s:{s:s, s:s}, s:O}", "kind", "ConfigMap", "apiVersion", "v1",
+                             "metadata", "name", c->configmap_name, "namespace", c->namespace, "data", data);
     CS_TRY(kube_path(&path, e, "/api/v1/namespaces/%s/configmaps/%s", c->namespace, c->configmap_name));
     cs_buf_add_str(&path, "?fieldManager=" FIELD_MANAGER);
-    CS_CLEANUP(kube_json_drop)
-    json_t *body = json_pack("{s:s, s:s, s:{s:s, s:s}, s:{s:s%}}", "kind", "ConfigMap", "apiVersion", "v1",
-                             "metadata", "name", c->configmap_name, "namespace", c->namespace, "data",
-                             c->configmap_key, (const char *)text.data, text.len);
     if (body == NULL || !cs_buf_ok(&path))
         return cs_nomem(e);
     const struct kube_call q = {.method = "PATCH",
@@ -163,27 +162,70 @@ static cs_code apply(const struct publisher *p, struct kube_client *client,
     return kube_call(client, &q, NULL, e);
 }
 
-static cs_code publish_to(const struct publisher *p, struct kube_client *client,
-                          const struct config_k8s_configmap_cluster *c, const struct spiffe_bundle *b,
-                          struct cs_buf *faults)
+static void add_fault(struct cs_buf *faults, const char *what, const char *cluster, const struct cs_err *why)
+{
+    cs_buf_printf(faults, "%s%s \"%s\": %s", faults->len > 0 ? "\n" : "", what, cluster, why->text);
+}
+
+static cs_code add_key(const struct config_k8s_configmap_cluster *c, const struct spiffe_bundle *b,
+                       json_t *data, struct cs_buf *faults)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf text = {0};
     struct cs_err why = {0};
-    const char *what = "could not format bundle when publishing to cluster";
     cs_code rc = format(c, b, &text, &why);
-    if (rc == CS_OK) {
-        what = "failed to apply ConfigMap for cluster";
-        rc = apply(p, client, c, cs_buf_slice(&text), &why);
-    }
-    if (rc != CS_OK) {
-        cs_buf_printf(faults, "%s%s \"%s\": %s", faults->len > 0 ? "\n" : "", what, c->name, why.text);
-        return rc;
-    }
+    if (rc == CS_OK &&
+        json_object_set_new(data, c->configmap_key, json_stringn((const char *)text.data, text.len)) != 0)
+        rc = cs_nomem(&why);
+    if (rc != CS_OK)
+        add_fault(faults, "could not format bundle when publishing to cluster", c->name, &why);
+    return rc;
+}
+
+static bool same_object(const struct config_k8s_configmap_cluster *a,
+                        const struct config_k8s_configmap_cluster *b)
+{
+    return strcmp(a->kubeconfig_path, b->kubeconfig_path) == 0 && strcmp(a->namespace, b->namespace) == 0 &&
+           strcmp(a->configmap_name, b->configmap_name) == 0;
+}
+
+/* The first cluster of those with the same ConfigMap. */
+static bool is_first(const struct config_k8s_configmap *config, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (same_object(&config->clusters[k], &config->clusters[i]))
+            return false;
+    return true;
+}
+
+static void tell(const struct publisher *p, const struct config_k8s_configmap_cluster *c)
+{
     cs_log_debug(&p->env->log, "Bundle published to Kubernetes ConfigMap", KV("cluster_id", c->name),
                  KV("format", c->format_name), KV("kubeconfig_path", c->kubeconfig_path),
                  KV("namespace", c->namespace), KV("configmap", c->configmap_name),
                  KV("key", c->configmap_key));
-    return CS_OK;
+}
+
+/* To the ConfigMap of cluster `first`, all keys of it at once: of one field manager, what is applied takes
+ * away what was applied before and is not named now. */
+static cs_code publish_to(const struct publisher *p, const struct settings *s, size_t first,
+                          const struct spiffe_bundle *b, struct cs_buf *faults)
+{
+    const struct config_k8s_configmap_cluster *all = s->config.clusters;
+    struct cs_err why = {0};
+    CS_CLEANUP(kube_json_drop) json_t *data = json_object();
+    for (size_t i = first; i < s->config.count; i++)
+        if (same_object(&all[i], &all[first]))
+            CS_TRY(add_key(&all[i], b, data, faults));
+    cs_code rc = apply(p, s->clients[first], &all[first], data, &why);
+    for (size_t i = first; i < s->config.count; i++) {
+        if (!same_object(&all[i], &all[first]))
+            continue;
+        if (rc == CS_OK)
+            tell(p, &all[i]);
+        else
+            add_fault(faults, "failed to apply ConfigMap for cluster", all[i].name, &why);
+    }
+    return rc;
 }
 
 static bool is_published(struct published *p, const struct spiffe_bundle *bundle)
@@ -215,7 +257,9 @@ static cs_code publish(void *self, const struct spiffe_bundle *bundle, struct cs
         return CS_OK;
     cs_code rc = CS_OK;
     for (size_t i = 0; i < s->config.count; i++) {
-        cs_code one = publish_to(p, s->clients[i], &s->config.clusters[i], bundle, &faults);
+        if (!is_first(&s->config, i))
+            continue;
+        cs_code one = publish_to(p, s, i, bundle, &faults);
         rc = one != CS_OK ? one : rc;
     }
     if (rc != CS_OK)
