@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define ID_DIR "/tmp/spire-agent-id"
 
@@ -25,7 +24,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct cli_flag flags[] = {
     {"agent-name", CLI_STRING, AT(agent_name),
-     "Agent name, the node's name in the certificate. Default: the host name", NULL},
+     "Agent name, the node's name in the certificate. Default: the host name, in lower case", NULL},
     {"ca-cert", CLI_STRING, AT(ca_cert),
      "CA certificate of the Kubernetes API server, or its own certificate", NULL},
     {"client-cert", CLI_STRING, AT(client_cert), "Client certificate for the Kubernetes API server", NULL},
@@ -69,12 +68,12 @@ static int fail(const struct cs_err *e)
 
 static int run(const struct options *o)
 {
-    char host[256] = "";
+    char host[K8S_CSR_HOST_SIZE] = "";
     struct cs_err e = {0};
     CS_CLEANUP(cs_freep) char *kubeconfig = kubeconfig_path(o);
     if (kubeconfig == NULL)
         return cs_nomem(&e), fail(&e);
-    if (*or_empty(o->agent_name) == '\0' && gethostname(host, sizeof host - 1) != 0)
+    if (*or_empty(o->agent_name) == '\0' && !k8s_csr_host_name(host))
         return fputs("node-attestor: the host name is not known; use -agent-name\n", stderr), 1;
     const char *name = *or_empty(o->agent_name) != '\0' ? o->agent_name : host;
     if (!k8s_csr_node_name_ok(cs_slice_str(name)))

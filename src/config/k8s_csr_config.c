@@ -125,7 +125,7 @@ static const struct config_option request_options[] = {
      NULL},
     {"client_key_path", CONFIG_STRING, CONFIG_READY, AT(client_key_path), NULL, "Its private key.", NULL},
     {"node_name", CONFIG_STRING, CONFIG_READY, AT(node_name), NULL,
-     "The node's name. Not given: what `node_name_env` says, else the host name.", NULL},
+     "The node's name. Not given: what `node_name_env` says, else the host name in lower case.", NULL},
     {"node_name_env", CONFIG_STRING, CONFIG_READY, AT(node_name_env), NODE_NAME_ENV,
      "Environment variable with the node's name.", NULL},
     {"timeout", CONFIG_STRING, CONFIG_READY, AT(timeout), TIMEOUT,

@@ -13,7 +13,6 @@
 #include "plugins/shared/k8s_csr/request.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #define NAME "nodeattestor(k8s_csr)"
 #define FILE_MAX ((size_t)256 * 1024)
@@ -158,13 +157,13 @@ static void tell(void *arg, const char *text)
 
 static cs_code node_name(const struct config_agent_k8s_csr *c, struct cs_buf *out, struct cs_err *e)
 {
-    char host[256] = "";
+    char host[K8S_CSR_HOST_SIZE];
     const char *from_env = getenv(c->node_name_env);
     if (*c->node_name != '\0')
         cs_buf_add_str(out, c->node_name);
     else if (from_env != NULL && *from_env != '\0')
         cs_buf_add_str(out, from_env);
-    else if (gethostname(host, sizeof host - 1) == 0)
+    else if (k8s_csr_host_name(host))
         cs_buf_add_str(out, host);
     if (!cs_buf_ok(out))
         return cs_nomem(e);

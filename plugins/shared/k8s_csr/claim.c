@@ -5,6 +5,8 @@
 #include "crypto/der.h"
 #include "plugins/shared/k8s_csr/k8s_csr.h"
 
+#include <unistd.h>
+
 #define CONTEXT "cspire NodeAttestor k8s_csr: proof of possession, version 1"
 
 static const uint8_t oid_common_name[] = {0x55, 0x04, 0x03};
@@ -20,6 +22,17 @@ bool k8s_csr_node_name_ok(struct cs_slice name)
               c == '_' || c == '.'))
             return false;
     }
+    return true;
+}
+
+bool k8s_csr_host_name(char out[K8S_CSR_HOST_SIZE])
+{
+    memset(out, 0, K8S_CSR_HOST_SIZE);
+    if (gethostname(out, K8S_CSR_HOST_SIZE - 1) != 0)
+        return false;
+    for (char *c = out; *c != '\0'; c++)
+        if (*c >= 'A' && *c <= 'Z')
+            *c = (char)(*c - 'A' + 'a');
     return true;
 }
 

@@ -30,6 +30,11 @@
 /* Can it be the name of a node, and part of a SPIFFE ID? Letters, digits, '-', '_' and '.', but not "." or
  * "..". */
 bool k8s_csr_node_name_ok(struct cs_slice name);
+
+/* The host name as kubelets make the name of their node of it: in lower case. False: it is not
+ * known. Any thread. */
+#define K8S_CSR_HOST_SIZE 256
+bool k8s_csr_host_name(char out[K8S_CSR_HOST_SIZE]);
 /* The node's name from a subject that has O=system:nodes and CN=system:node:NAME once each, and nothing else;
  * views der. CS_DENIED. */
 CS_CHECKED cs_code k8s_csr_subject(struct cs_slice subject, struct cs_slice *node, struct cs_err *e);
