@@ -116,16 +116,21 @@ def test_credentials_are_read_again(world, api, tmp_path):
                  'invalid for the target audiences [\\"spire-server\\"]]'),
     ("account", '\\"spire:intruder\\" is not an allowed service account for cluster \\"prod\\"'),
     ("cluster", 'not configured for cluster \\"other\\"'),
-    ("forged", "token review API response contains an error: [invalid bearer token, token lookup failed]"),
-    ("legacy", 'fail to get pod name from token review status for cluster \\"prod\\": missing pod name'),
-    ("pod gone", 'fail to get pod from k8s API server for cluster \\"prod\\": unable to query pods API: pods '
+    ("forged", "token review API response contains an error: [invalid bearer token, go-jose/go-jose: error in cryptographic "
+               "primitive]"),
+    ("legacy", "token review API response contains an error: [invalid bearer token, token audiences "
+               '[\\"https://kubernetes.default.svc.cluster.local\\"] is invalid for the target audiences '),
+    ("no pod", 'fail to get pod name from token review status for cluster \\"prod\\": missing pod name'),
+    ("pod gone", "token review API response contains an error: [invalid bearer token, service account token has been "
+                 "invalidated]"),
+    ("pod gone since", 'fail to get pod from k8s API server for cluster \\"prod\\": unable to query pods API: pods '
                  '\\"spire-agent-v5wgr\\" not found'),
     ("pod replaced", 'fail to get pod from k8s API server for cluster \\"prod\\": pod \\"spire-agent-v5wgr\\" is not the '
                      'one of the token'),
     ("node gone", 'fail to get node from k8s API server for cluster \\"prod\\": unable to query nodes API: nodes '
                   '\\"node-1\\" not found'),
-    ("forbidden", 'fail to get node from k8s API server for cluster \\"prod\\": unable to query nodes API: nodes is '
-                  'forbidden'),
+    ("forbidden", 'fail to get node from k8s API server for cluster \\"prod\\": unable to query nodes API: nodes '
+                  '\\"node-1\\" is forbidden: User \\"admin\\" cannot get resource \\"nodes\\" in API group '),
 ])
 def test_what_is_refused(world, api, tmp_path, what, text):
     server = world.server(plugins=psat(api)).start()
@@ -136,10 +141,19 @@ def test_what_is_refused(world, api, tmp_path, what, text):
         token.write_text(f"{head}.{body}.{kubeapi.b64url(b'0' * 256)}")
     elif what == "legacy":
         token.write_text(api.legacy_token("spire", "spire-agent"))
+    elif what == "no pod":
+        token.write_text(api.account_token("spire", "spire-agent"))
     elif what == "pod gone":
         del api.objects["/api/v1", "pods", "spire", "spire-agent-v5wgr"]
-    elif what == "pod replaced":
-        api.pod("spire", "spire-agent-v5wgr", "node-1")
+    elif what in ("pod gone since", "pod replaced"):  # between the review and the look at the pod
+        def meanwhile(h, method, path):
+            if "/pods/" in path:
+                del api.objects["/api/v1", "pods", "spire", "spire-agent-v5wgr"]
+                if what == "pod replaced":
+                    api.pod("spire", "spire-agent-v5wgr", "node-1")
+                api.trouble.clear()
+            return False
+        api.trouble.append(meanwhile)
     elif what == "node gone":
         del api.objects["/api/v1", "nodes", "", "node-1"]
     elif what == "forbidden":

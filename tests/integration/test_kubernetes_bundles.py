@@ -140,13 +140,41 @@ def test_webhooks_and_api_services(world, api):
     wait_for("the bundle after the break", lambda: bundles(api, "mutatingwebhookconfigurations", "later") == [bundle])
     assert "Set bundle for object" in server.log()
 
+    # the API server was started anew, and does not know how things were before
+    api.forget()
+    webhook(api, "mutatingwebhookconfigurations", "after", hooks=("d.example.org",))
+    wait_for("the bundle after the restart", lambda: bundles(api, "mutatingwebhookconfigurations", "after") == [bundle])
+
+
+def test_what_could_not_be_written_is_written_later(world, api):
+    """No event comes of it: an object that was there, one that came, and the ConfigMap after a rotation."""
+    api.allowed |= LABELLED
+    api.config_map("spire", "spire-bundle")
+    server = started(world.server(server='ca_ttl = "60s"\n default_x509_svid_ttl = "12s"',
+                                  plugins=notifier(api, 'webhook_label = "spiffe.io/webhook"')))
+    first = server.bundle_pem()
+    wait_for("the watches", lambda: len(api.watchers) == 2)
+    api.allowed.discard("patch mutatingwebhookconfigurations")
+    webhook(api, "mutatingwebhookconfigurations", "late")
+    server.await_log("Unable to set bundle for object")
+    api.allowed.add("patch mutatingwebhookconfigurations")
+    wait_for("the bundle", lambda: bundles(api, "mutatingwebhookconfigurations", "late") == [first, first])
+    api.allowed.discard("patch configmaps")
+    server.await_log('msg="Notifier failed to handle event" error="notifier(k8sbundle): unable to update: '
+                     'spire/spire-bundle: configmaps \\"spire-bundle\\" is forbidden', 60)
+    assert api.data_of("spire", "spire-bundle") == {"bundle.crt": first}
+    api.allowed.add("patch configmaps")
+    wait_for("the bundle", lambda: api.data_of("spire", "spire-bundle") == {"bundle.crt": server.bundle_pem()}, 60)
+
+
 
 def test_what_may_not_be_watched_is_told_once(world, api):
     api.config_map("spire", "spire-bundle")
     server = world.server(plugins=notifier(api, 'webhook_label = "spiffe.io/webhook"')).spawn()
     wait_for("the end", lambda: not server.alive())
     log = server.log()
-    assert 'unable to get list: mutatingwebhookconfigurations is forbidden: User \\"admin\\" cannot list resource' in log
+    assert ('unable to get list: mutatingwebhookconfigurations.admissionregistration.k8s.io is forbidden: User \\"admin\\" '
+            'cannot list resource') in log
     assert log.count("Unable to watch objects; trying again") <= 2
 
 
@@ -222,6 +250,17 @@ def test_bundles_are_published(world, api):
     assert set(plain) == {"keys"} and len(plain["keys"]) == 2 and not any("use" in k for k in plain["keys"])
     assert all("fieldManager=spire-bundlepublisher-k8s_configmap" in p for m, p, u in api.seen("PATCH", ""))
     server.await_log('msg="Bundle published to Kubernetes ConfigMap"')
+
+
+def test_several_keys_of_one_config_map(world, api):
+    """They are applied together: one after the other, each would take away the one before."""
+    config = api.kubeconfig()
+    server = world.server(plugins=publisher({
+        f: cluster(config, "all", f, f"bundle.{f}") for f in ("pem", "spiffe", "jwks")})).start()
+    wait_for("all of them", lambda: len(api.data_of("spire", "all")) == 3)
+    assert api.data_of("spire", "all")["bundle.pem"] == server.bundle_pem()
+    wait_for("what is said", lambda: server.log().count("Bundle published to Kubernetes ConfigMap") == 3)
+    assert len(api.seen("PATCH", "configmaps/all")) == 1
 
 
 def test_one_cluster_that_is_away_does_not_keep_others_waiting(world, api, tmp_path):

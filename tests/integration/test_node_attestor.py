@@ -292,6 +292,20 @@ def test_an_answer_that_is_lost_does_no_harm(api, tmp_path):
     assert_identity(tmp_path / "id", "n1")
 
 
+def test_a_server_that_starts_anew_refuses_everybody_at_first(api, tmp_path, programs):
+    p = programs(api, tmp_path / "id", "-agent-name", "n1")
+    name = api.await_request()
+    wait_for("the watch", lambda: api.watchers)
+    api.allowed = set()
+    api.forget()
+    wait_for("some refusals", lambda: len(api.seen("GET", "watch=1")) > 3)
+    assert p.poll() is None
+    api.allowed = None
+    api.approve(name)
+    api.issue(name)
+    ending(p, 0, "Wrote identity document to")
+
+
 @pytest.mark.parametrize("allowed, text", [(set(), 'cannot create resource "certificatesigningrequests"'),
                                            ({f"create {kubecsr.CSRS}"}, 'cannot list resource')])
 def test_missing_rights_are_told(api, tmp_path, allowed, text):

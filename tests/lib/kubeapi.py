@@ -1,7 +1,8 @@
 """A stand-in for the Kubernetes API server: TLS, users with tokens or client certificates, TokenReview of service
 account tokens, pods, nodes, ConfigMaps, webhook configurations and API services with labels, patches and watches.
 
-What it answers has the shapes of a real one (Kubernetes 1.2x to 1.3x). Permissions are a set of "verb resource".
+What it answers has the shapes and words of a real one (Kubernetes 1.36; tests/kubernetes/test_standin.py compares them).
+Permissions are a set of "verb resource".
 """
 
 import base64
@@ -36,8 +37,21 @@ RESOURCES = {  # path prefix -> (resource, namespaced, kind, apiVersion)
 }
 
 
+OWN_AUDIENCE = "https://kubernetes.default.svc.cluster.local"
+
+
 def api_version(prefix):
     return prefix.removeprefix("/apis/").removeprefix("/api/")
+
+
+def qualified(prefix, resource):
+    """As messages name it: "pods", "apiservices.apiregistration.k8s.io"."""
+    group = group_of(prefix)
+    return f"{resource}.{group}" if group else resource
+
+
+def group_of(prefix):
+    return api_version(prefix).rpartition("/")[0]
 
 
 def b64url(data):
@@ -118,6 +132,8 @@ class KubeApi:
         self.requests = []     # (method, path, user)
         self.trouble = []      # functions(handler, method, path) -> True when they answered
         self.tokens = {}       # service account token -> dict
+        self.applied = {}      # key of an object -> {field manager: keys of its data}
+        self.oldest = 0        # watches from before this version are refused
         self.sa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.ca = Authority("kubernetes")
         cert, key = self.ca.issue("kube-apiserver", san=[x509.DNSName("kubernetes"), x509.DNSName("localhost"),
@@ -245,8 +261,9 @@ class KubeApi:
         """As the kubelet asks for it on behalf of a pod."""
         now = int(time.time())
         meta, account = pod["metadata"], pod["spec"]["serviceAccountName"]
+        node = self.get("/api/v1", "nodes", pod["spec"]["nodeName"]) or {"metadata": {"uid": str(uuid.uuid4())}}
         claims = {"aud": list(audience), "exp": now + lifetime, "iat": now, "nbf": now,
-                  "iss": "https://kubernetes.default.svc.cluster.local", "jti": str(uuid.uuid4()),
+                  "iss": OWN_AUDIENCE, "jti": str(uuid.uuid4()),
                   "kubernetes.io": {"namespace": meta["namespace"], "node": {"name": pod["spec"]["nodeName"]},
                                     "pod": {"name": meta["name"], "uid": meta["uid"]},
                                     "serviceaccount": {"name": account, "uid": str(uuid.uuid4())}},
@@ -255,8 +272,21 @@ class KubeApi:
         self.tokens[token] = {"claims": claims, "extra": {
             "authentication.kubernetes.io/credential-id": [f"JTI={claims['jti']}"],
             "authentication.kubernetes.io/node-name": [pod["spec"]["nodeName"]],
+            "authentication.kubernetes.io/node-uid": [node["metadata"]["uid"]],
             "authentication.kubernetes.io/pod-name": [meta["name"]],
             "authentication.kubernetes.io/pod-uid": [meta["uid"]]}}
+        return token
+
+    def account_token(self, namespace, account, audience=("spire-server",)):
+        """By TokenRequest, for no pod."""
+        now = int(time.time())
+        claims = {"aud": list(audience), "exp": now + 3600, "iat": now, "nbf": now, "iss": OWN_AUDIENCE,
+                  "jti": str(uuid.uuid4()), "kubernetes.io": {"namespace": namespace, "serviceaccount": {
+                      "name": account, "uid": str(uuid.uuid4())}},
+                  "sub": f"system:serviceaccount:{namespace}:{account}"}
+        token = self._jwt(claims)
+        self.tokens[token] = {"claims": claims, "extra": {
+            "authentication.kubernetes.io/credential-id": [f"JTI={claims['jti']}"]}}
         return token
 
     def legacy_token(self, namespace, account):
@@ -290,7 +320,7 @@ class KubeApi:
         if user is None:
             return self.fail(h, 401, "Unauthorized", "Unauthorized")
         if url.path == "/apis/authentication.k8s.io/v1/tokenreviews" and h.command == "POST":
-            if not self._may(h, user, "create", "tokenreviews"):
+            if not self._may(h, user, "create", "tokenreviews", "/apis/authentication.k8s.io/v1"):
                 return
             return self._review(h, body)
         self._object(h, user, url.path, query, body)
@@ -304,16 +334,19 @@ class KubeApi:
             return dict(x[0] for x in cert["subject"]).get("commonName")
         return None
 
-    def _may(self, h, user, verb, resource):
+    def _may(self, h, user, verb, resource, prefix, namespace="", name=None):
         if self.allowed is None or f"{verb} {resource}" in self.allowed:
             return True
-        self.fail(h, 403, "Forbidden", f'{resource} is forbidden: User "{user}" cannot {verb} resource "{resource}"')
+        what = qualified(prefix, resource) + (f' "{name}"' if name else "")
+        where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+        self.fail(h, 403, "Forbidden", f'{what} is forbidden: User "{user}" cannot {verb} resource "{resource}" in API group '
+                  f'"{group_of(prefix)}" {where}')
         return False
 
     def reply(self, h, status, obj, headers=()):
-        data = json.dumps(obj).encode()
+        data = obj.encode() if isinstance(obj, str) else json.dumps(obj).encode()
         h.send_response(status)
-        h.send_header("Content-Type", "application/json")
+        h.send_header("Content-Type", "text/plain; charset=utf-8" if isinstance(obj, str) else "application/json")
         h.send_header("Content-Length", str(len(data)))
         for k, v in headers:
             h.send_header(k, v)
@@ -331,19 +364,18 @@ class KubeApi:
             request = json.loads(body)
             assert request["kind"] == "TokenReview" and request["apiVersion"] == "authentication.k8s.io/v1"
         spec = request["spec"]
-        wanted = spec.get("audiences") or ["https://kubernetes.default.svc.cluster.local"]
+        wanted = spec.get("audiences") or [OWN_AUDIENCE]
         known = self.tokens.get(spec["token"])
-        status = {"user": {}, "error": "[invalid bearer token, token lookup failed]"}
+        status = {"user": {}, "error": "invalid bearer token"}
+        if known is None and is_service_account_token(spec["token"]):
+            status["error"] = "[invalid bearer token, go-jose/go-jose: error in cryptographic primitive]"
         if known:
             claims = known["claims"]
-            has = claims.get("aud") or wanted
-            if not set(has) & set(wanted):
-                quote = lambda x: "[" + " ".join(json.dumps(a) for a in x) + "]"  # noqa: E731
-                status["error"] = (f"[invalid bearer token, token audiences {quote(has)} is invalid for the target "
-                                   f"audiences {quote(wanted)}]")
-            elif claims.get("exp", 1 << 60) < time.time():
-                status["error"] = "[invalid bearer token, service account token has expired]"
+            fault = self._token_fault(claims, wanted)
+            if fault:
+                status["error"] = f"[invalid bearer token, {fault}]"
             else:
+                has = claims.get("aud") or [OWN_AUDIENCE]
                 namespace = claims["sub"].split(":")[2]
                 status = {"authenticated": True, "audiences": [a for a in wanted if a in has],
                           "user": {"username": claims["sub"], "uid": str(uuid.uuid4()),
@@ -353,6 +385,24 @@ class KubeApi:
                     status["user"]["extra"] = known["extra"]
         self.reply(h, 201, {"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1",
                             "metadata": {"creationTimestamp": None}, "spec": spec, "status": status})
+
+    def _token_fault(self, claims, wanted):
+        """What an API server has against a token that it signed; None: nothing."""
+        quote = lambda x: "[" + " ".join(json.dumps(a) for a in x) + "]"  # noqa: E731
+        has = claims.get("aud") or [OWN_AUDIENCE]  # the legacy ones have none, and are for the API server
+        pod = claims.get("kubernetes.io", {}).get("pod")
+        if not set(has) & set(wanted):
+            return f"token audiences {quote(has)} is invalid for the target audiences {quote(wanted)}"
+        if claims.get("exp", 1 << 60) < time.time():
+            return "service account token has expired"
+        if pod:
+            found = self.get("/api/v1", "pods", pod["name"], claims["kubernetes.io"]["namespace"])
+            if found is None:
+                return "service account token has been invalidated"
+            if found["metadata"]["uid"] != pod["uid"]:
+                return (f"pod UID ({found['metadata']['uid']}) does not match service account pod ref claim "
+                        f"({pod['uid']})")
+        return None
 
     def _find(self, path):
         for prefix, resources in RESOURCES.items():
@@ -368,13 +418,16 @@ class KubeApi:
 
     def _object(self, h, user, path, query, body):
         found = self._find(path)
-        if not found:
+        if not found and path.startswith(tuple(p.rpartition("/")[0] + "/" for p in RESOURCES)):
             return self.fail(h, 404, "NotFound", "the server could not find the requested resource")
+        if not found:  # not of a group that there is
+            return self.reply(h, 404, "404 page not found\n")
         prefix, resource, namespace, name = found
         watching = query.get("watch") in ("1", "true")
         verb = ("watch" if watching else "list" if name is None else "get") if h.command == "GET" else h.command.lower()
         verb = "create" if verb == "post" else verb
-        if not self._may(h, user, verb, resource):
+        field, _, selected = query.get("fieldSelector", "").partition("=")
+        if not self._may(h, user, verb, resource, prefix, namespace, name or (selected if field == "metadata.name" else None)):
             return
         if verb == "watch":
             return self._watch(h, prefix, resource, query)
@@ -386,34 +439,55 @@ class KubeApi:
         with self.lock:
             obj = self.objects.get(key)
             if verb == "patch":
-                status, obj = self._patch(key, obj, h.headers["Content-Type"], json.loads(body), query)
+                status, obj = self._patch(h, key, obj, h.headers["Content-Type"], json.loads(body), query)
             else:
                 status = 200
             obj = copy.deepcopy(obj)
         if status == 409:
-            return self.fail(h, 409, "Conflict", f'Operation cannot be fulfilled on {resource} "{name}": the object has '
-                             "been modified; please apply your changes to the latest version and try again")
+            return self.fail(h, 409, "Conflict", obj)
         if obj is None:
-            return self.fail(h, 404, "NotFound", f'{resource} "{name}" not found')
+            return self.fail(h, 404, "NotFound", f'{qualified(prefix, resource)} "{name}" not found')
         self.reply(h, status, obj)
 
     def create(self, h, user, prefix, resource, namespace, obj):
         """Of what kind that may be said by who inherits from this."""
         self.fail(h, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
-    def _patch(self, key, obj, kind, patch, query):
+    def _apply_conflict(self, key, obj, patch, manager):
+        """Server-side apply of ConfigMaps: what this manager named before and does not name now goes; what is another's
+        stays (and its message is returned)."""
+        owners = self.applied.setdefault(key, {})
+        data, new = obj.setdefault("data", {}), patch.get("data", {})
+        taken = [(m, k) for m, keys in sorted(owners.items()) for k in sorted(keys)
+                 if m != manager and k in new and data.get(k) != new[k]]
+        if taken:
+            return (f"Apply failed with {len(taken)} conflict{'s' * (len(taken) > 1)}: " +
+                    ", ".join(f'conflict with "{m}": .data.{k}' for m, k in taken))
+        for k in owners.get(manager, set()) - set(new):
+            if not any(k in keys for m, keys in owners.items() if m != manager):
+                data.pop(k, None)
+        owners[manager] = set(new)
+        return None
+
+    def _patch(self, h, key, obj, kind, patch, query):
+        """Status and object; 409 and a message."""
+        prefix, resource, namespace, name = key
         if obj is None and not kind.startswith("application/apply-patch"):
             return 404, None
         status = 200
         if obj is None:
             assert query.get("fieldManager"), "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value"
-            prefix, resource, namespace, name = key
             self.put(prefix, resource, name, namespace)
             obj, status = self.objects[key], 201
         wanted = patch.get("metadata", {}).get("resourceVersion")
         if wanted and wanted != obj["metadata"]["resourceVersion"]:
-            return 409, None
+            return 409, (f'Operation cannot be fulfilled on {qualified(prefix, resource)} "{name}": the object has been '
+                         "modified; please apply your changes to the latest version and try again")
         new = copy.deepcopy(obj)
+        if kind.startswith("application/apply-patch"):
+            conflict = self._apply_conflict(key, new, patch, query["fieldManager"])
+            if conflict:
+                return 409, conflict
         merge(new, {k: v for k, v in patch.items() if k not in ("kind", "apiVersion")}, "strategic" in kind)
         self.version += 1
         new["metadata"]["resourceVersion"] = str(self.version)
@@ -452,6 +526,11 @@ class KubeApi:
         q = queue.Queue()
         since = int(query.get("resourceVersion") or 0)
         with self.lock:
+            if 0 < since < self.oldest:
+                q.put({"type": "ERROR", "object": {
+                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired",
+                    "message": f"too old resource version: {since} ({self.oldest})", "code": 410}})
+                q.put(None)
             for (p, r, _, _), o in self.objects.items():
                 if (p, r) == (prefix, resource) and int(o["metadata"]["resourceVersion"]) > since and \
                         self._selected(o, query):
@@ -489,6 +568,13 @@ class KubeApi:
             for *_, q in self.watchers:
                 q.put(None)
 
+    def forget(self):
+        """As after a restart: no version from before is known, and connections are gone."""
+        with self.lock:
+            self.version += 1
+            self.oldest = self.version
+        self.drop_watches()
+
     def seen(self, method, part):
         with self.lock:
             return [r for r in self.requests if r[0] == method and part in r[1]]
@@ -510,6 +596,15 @@ def merge(into, patch, strategic):
                     into.setdefault(k, []).append(w)
         else:
             into[k] = v
+
+
+def is_service_account_token(text):
+    """It claims to be of an issuer that the API server has keys of."""
+    try:
+        body = text.split(".")[1]
+        return "iss" in json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except (IndexError, ValueError):
+        return False
 
 
 def reattach(conf, blocks):
