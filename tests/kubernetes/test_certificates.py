@@ -3,6 +3,7 @@ the user `spire-agent` with a client certificate, and the service account of age
 """
 
 import os
+import secrets
 import signal
 import stat
 import subprocess
@@ -238,6 +239,22 @@ def test_the_agent_gets_its_certificate_and_attests(world, cluster, name, tmp_pa
     agent.spawn()
     agent.await_log("banned")
     assert len(cluster.requests_of(name)) == 1
+
+
+def test_a_bootstrap_token_will_do(world, cluster, user, name):
+    """As nodes have one that join by themselves, with the role of csr-create-role.yml and the cluster's for approval."""
+    token_id, secret = secrets.token_hex(3), secrets.token_hex(8)
+    cluster.create("Secret", f"bootstrap-token-{token_id}", "kube-system", type="bootstrap.kubernetes.io/token", stringData={
+        "token-id": token_id, "token-secret": secret, "usage-bootstrap-authentication": "true"})
+    who = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"system:bootstrap:{token_id}"}
+    for role in ("csr-create-get", "system:certificates.k8s.io:certificatesigningrequests:nodeclient"):
+        cluster.bind(f"{name}-{role[-10:]}", role, who)
+    config = cluster.kubeconfig(name, token=f"{token_id}.{secret}")
+    server = k8scsr.server(world, demo=([cluster.dir / "ca.crt"], ""))
+    node_agent(world, cluster, server, config, name).start()
+    assert server.agent_ids() == [f"spiffe://example.org/spire/agent/k8s_csr/demo/{name}"]
+    (request,) = cluster.requests_of(name)
+    assert request["spec"]["username"] == f"system:bootstrap:{token_id}"
 
 
 def test_what_else_the_cluster_signs_does_not_attest(world, cluster, name):

@@ -291,6 +291,12 @@ class Cluster:
         self.apply(path_of(f"{kind}Binding", name, namespace), f"{kind}Binding", api, metadata={"name": name, **where},
                    roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}, subjects=[subject])
 
+    def bind(self, name, role, subject):
+        """A role of the whole cluster that is there."""
+        self.apply(path_of("ClusterRoleBinding", name), "ClusterRoleBinding", "rbac.authorization.k8s.io/v1",
+                   metadata={"name": name}, subjects=[subject],
+                   roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role})
+
     def may(self, user, verb, group, resource, name="", namespace="", sub=""):
         """What the API server says of a user's rights."""
         review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
