@@ -23,8 +23,8 @@
 
 struct gcp {
     struct gcp_credentials *credentials;
-    struct http_client *client;   /* for Google */
-    struct http_client *metadata; /* for the metadata server: no proxy */
+    struct http_client *far;  /* for Google: with the environment's proxy, through which TLS goes */
+    struct http_client *near; /* for the metadata server, and all else in clear: no proxy */
     const struct crypto_stop *stop;
     const struct cs_clock *clock;
     pthread_mutex_t lock; /* over the token; held while one is fetched */
@@ -36,8 +36,8 @@ void gcp_free(struct gcp *g)
     if (g == NULL)
         return;
     gcp_credentials_free(g->credentials);
-    http_client_free(g->client);
-    http_client_free(g->metadata);
+    http_client_free(g->far);
+    http_client_free(g->near);
     gcp_token_free(&g->token);
     pthread_mutex_destroy(&g->lock);
     cs_free(g);
@@ -46,7 +46,7 @@ void gcp_free(struct gcp *g)
 cs_code gcp_new(const char *file, const struct crypto_stop *stop, const struct cs_clock *clock,
                 struct gcp **out, struct cs_err *e)
 {
-    const struct http_client_options outside = {.proxy_from_env = true}, near = {0};
+    const struct http_client_options with_proxy = {.proxy_from_env = true}, without = {0};
     *out = NULL;
     CS_AUTO(gcp) g = cs_calloc(1, sizeof *g);
     if (g == NULL)
@@ -54,9 +54,9 @@ cs_code gcp_new(const char *file, const struct crypto_stop *stop, const struct c
     (void)pthread_mutex_init(&g->lock, NULL); /* cannot fail without attributes on Linux */
     g->stop = stop;
     g->clock = clock;
-    CS_TRY(http_client_new(&outside, &g->client, e));
-    CS_TRY(http_client_new(&near, &g->metadata, e));
-    CS_TRY(gcp_credentials_find(file, g->metadata, stop, &g->credentials, e));
+    CS_TRY(http_client_new(&with_proxy, &g->far, e));
+    CS_TRY(http_client_new(&without, &g->near, e));
+    CS_TRY(gcp_credentials_find(file, g->near, stop, &g->credentials, e));
     *out = CS_MOVE(g);
     return CS_OK;
 }
@@ -103,6 +103,12 @@ cs_code gcp_send(struct http_client *c, struct http_request *q, const struct cs_
     }
 }
 
+/* A proxy would be given what http:// is only allowed to bring to this machine. */
+static struct http_client *client_for(const struct gcp *g, const char *url)
+{
+    return strncmp(url, "https://", 8) == 0 ? g->far : g->near;
+}
+
 /* --- The token --- */
 
 static cs_code ask_metadata(struct gcp *g, struct http_response *out, struct cs_err *e)
@@ -120,7 +126,7 @@ static cs_code ask_metadata(struct gcp *g, struct http_response *out, struct cs_
                              .timeout_ns = METADATA_NS,
                              .max_body = ANSWER_MAX,
                              .stop = g->stop};
-    return gcp_send(g->metadata, &q, g->clock, out, e);
+    return gcp_send(g->near, &q, g->clock, out, e);
 }
 
 static cs_code ask_endpoint(struct gcp *g, struct http_response *out, struct cs_err *e)
@@ -135,7 +141,7 @@ static cs_code ask_endpoint(struct gcp *g, struct http_response *out, struct cs_
                              .body = cs_buf_slice(&body),
                              .max_body = ANSWER_MAX,
                              .stop = g->stop};
-    return gcp_send(g->client, &q, g->clock, out, e);
+    return gcp_send(client_for(g, q.url), &q, g->clock, out, e);
 }
 
 static cs_code fetch_token(struct gcp *g, struct gcp_token *out, struct cs_err *e)
@@ -319,7 +325,7 @@ static cs_code attempt(struct gcp *g, const char *method, const char *url, struc
                              .body = body,
                              .max_body = ANSWER_MAX,
                              .stop = g->stop};
-    CS_TRY(gcp_send(g->client, &q, g->clock, out, e));
+    CS_TRY(gcp_send(client_for(g, url), &q, g->clock, out, e));
     if (out->status == 401)
         forget(g, cs_buf_slice(&token));
     return CS_OK;

@@ -103,8 +103,10 @@ static int begin(void **state)
     CS_CLEANUP(cs_buf_free) struct cs_buf pem = {0}, text = {0};
     const char *data = getenv("CSPIRE_TESTDATA");
     (void)state;
-    signal(SIGPIPE, SIG_IGN); /* as the programs do */
-    unsetenv("http_proxy");
+    signal(SIGPIPE, SIG_IGN);                      /* as the programs do */
+    setenv("http_proxy", "http://127.0.0.1:9", 1); /* what goes in clear goes past it */
+    unsetenv("no_proxy");
+    unsetenv("NO_PROXY");
     assert_non_null(mkdtemp(folder));
     server = test_server_start(&(struct test_server_options){.handler = handler});
     setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER", test_server_url(server), 1);
@@ -236,12 +238,12 @@ static void asks_once_for_all_threads(void **state)
         pthread_join(t[i], NULL);
     assert_int_equal(seen.tokens, 1);
     assert_int_equal(seen.calls, 8);
-    seen.refuse = 2; /* of those under way some are refused, and ask anew */
+    seen.refuse = 1; /* one of those under way, which asks anew */
     for (int i = 0; i < 8; i++)
         assert_int_equal(pthread_create(&t[i], NULL, one_call, g), 0);
     for (int i = 0; i < 8; i++)
         pthread_join(t[i], NULL);
-    assert_in_range(seen.tokens, 2, 3);
+    assert_int_equal(seen.tokens, 2);
 }
 
 static void asks_anew_when_refused_once(void **state)
