@@ -127,7 +127,7 @@ def test_requests_are_signed(world, aws, monkeypatch, good):
     key = iam.create_access_key(UserName="agent")["AccessKey"]
     moto.keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"] if good else "x" + key["SecretAccessKey"][1:])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"] if good else key["SecretAccessKey"].swapcase())
     server = plugin_server(world).start()
     agent = join(world, server)
     server.entry(agent.id, W, "aws_secretsmanager:secretname:w", storeSVID=True)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Calls of AWS, as SVIDStore "aws_secretsmanager" needs them. One thread at a time.
+ * Calls of AWS, as SVIDStore "aws_secretsmanager" needs them. Any thread, several calls at a time.
  */
 #ifndef CS_MODULES_AWS_AWS_H
 #define CS_MODULES_AWS_AWS_H
@@ -8,11 +8,13 @@
 #include "plugins/modules/aws/credentials/credentials.h"
 
 #include <jansson.h>
+#include <pthread.h>
 
 struct aws {
     char *region;
     struct http_client *client;
     const struct crypto_stop *stop;
+    pthread_mutex_t lock; /* over the chain: who finds the credentials gone asks, and the others wait */
     struct aws_chain *chain;
 };
 /* Copies the texts; id and secret may be "". Errors are aws_chain_new's. */

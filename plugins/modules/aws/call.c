@@ -17,6 +17,7 @@ cs_code aws_new(const char *region, const char *id, const char *secret, const st
     CS_AUTO(aws) a = cs_calloc(1, sizeof *a);
     if (a == NULL)
         return cs_nomem(e);
+    (void)pthread_mutex_init(&a->lock, NULL); /* cannot fail without attributes on Linux */
     a->stop = stop;
     a->region = cs_strdup(region);
     if (a->region == NULL)
@@ -34,6 +35,7 @@ void aws_free(struct aws *a)
         return;
     aws_chain_free(a->chain);
     http_client_free(a->client);
+    pthread_mutex_destroy(&a->lock);
     cs_free(a->region);
     cs_free(a);
 }
@@ -106,23 +108,34 @@ cs_code aws_secrets_read(const struct http_response *r, json_t **answer, struct 
     return CS_OK;
 }
 
+static cs_code take_credentials(struct aws *a, struct aws_credentials *out, struct cs_err *e)
+{
+    const struct aws_credentials *now;
+    pthread_mutex_lock(&a->lock);
+    cs_code rc = aws_chain_get(a->chain, &now, e);
+    if (rc == CS_OK)
+        rc = aws_credentials_copy(now, out, e);
+    pthread_mutex_unlock(&a->lock);
+    return rc;
+}
+
 static cs_code call(struct aws *a, const char *action, struct cs_slice body, json_t **answer,
                     struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf url = {0};
     CS_CLEANUP(http_response_free) struct http_response r = {0};
     CS_CLEANUP(cs_freep) char *target = cs_asprintf("secretsmanager.%s", action);
-    const struct aws_credentials *credentials;
+    CS_CLEANUP(aws_credentials_free) struct aws_credentials credentials = {0};
     if (target == NULL)
         return cs_nomem(e);
-    CS_TRY(aws_chain_get(a->chain, &credentials, e));
+    CS_TRY(take_credentials(a, &credentials, e));
     CS_TRY(aws_endpoint(a->region, "secretsmanager", "SECRETS_MANAGER", &url, e));
     const struct http_header headers[] = {{"Content-Type", "application/x-amz-json-1.1"},
                                           {"X-Amz-Target", target}};
     const struct aws_post p = {.url = cs_buf_cstr(&url),
                                .region = a->region,
                                .service = "secretsmanager",
-                               .credentials = credentials,
+                               .credentials = &credentials,
                                .headers = headers,
                                .header_count = 2,
                                .body = body,

@@ -7,16 +7,20 @@
 #include "base/text.h"
 #include "config/plugin_config.h"
 #include "crypto/jose.h"
+#include "plugin/settings.h"
 #include "plugin/svidstore.h"
 #include "plugins/modules/aws/aws.h"
 #include "plugins/modules/aws/plugins.h"
 
-#include <pthread.h>
+#define CALLS_MAX 4 /* at a time; AWS's quota of CreateSecret is 50 a second for an account */
+
+struct settings {
+    struct aws *aws;
+};
 
 struct store {
     struct plugin_env env;
-    pthread_mutex_t lock; /* held by a call, and while the configuration is replaced */
-    struct aws *aws;
+    struct plugin_slot settings; /* of struct settings */
 };
 
 /* --- Life --- */
@@ -28,37 +32,38 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
     if (s == NULL)
         return cs_nomem(e);
     s->env = *env;
-    (void)pthread_mutex_init(&s->lock, NULL); /* cannot fail without attributes on Linux */
+    plugin_slot_init(&s->settings);
     return CS_OK;
 }
 
 static void destroy(void *self)
 {
     struct store *s = self;
-    aws_free(s->aws);
-    pthread_mutex_destroy(&s->lock);
+    plugin_slot_destroy(&s->settings);
     cs_free(s);
+}
+
+static void clear(void *settings)
+{
+    const struct settings *s = settings;
+    aws_free(s->aws);
 }
 
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct store *s = self;
     struct config_aws_secretsmanager c;
+    CS_CLEANUP(plugin_settings_drop) struct settings *fresh = plugin_settings_new(sizeof *fresh, clear);
     CS_AUTO(cs_arena) a = cs_arena_new(0, 0);
-    struct aws *fresh = NULL;
     struct cs_err why;
-    if (a == NULL)
+    if (fresh == NULL || a == NULL)
         return cs_nomem(e);
     CS_TRY(config_read_aws_secretsmanager(data, a, &c, e));
     const cs_code rc = aws_new(c.region, c.access_key_id, c.secret_access_key, s->env.stop, s->env.clock,
-                               &s->env.log, &fresh, &why);
+                               &s->env.log, &fresh->aws, &why);
     if (rc != CS_OK) /* SPIRE's code for whatever it is */
         return cs_fail(e, CS_INTERNAL, "failed to create secrets manager client: %s", why.text);
-    pthread_mutex_lock(&s->lock);
-    struct aws *old = s->aws;
-    s->aws = fresh;
-    pthread_mutex_unlock(&s->lock);
-    aws_free(old);
+    plugin_slot_set(&s->settings, CS_MOVE(fresh));
     return CS_OK;
 }
 
@@ -75,6 +80,12 @@ static cs_code validate(const struct plugin_env *env, struct cs_slice data, stru
 }
 
 /* --- Calls --- */
+
+/* An operation, with the settings that it began with. */
+struct job {
+    const struct cs_log *log;
+    struct aws *aws;
+};
 
 struct place {
     const char *name, *arn, *key; /* "" when not given */
@@ -121,13 +132,13 @@ static cs_code add_secret(struct cs_buf *b, struct cs_slice secret, struct cs_er
     return CS_OK;
 }
 
-static cs_code call(struct store *s, const char *action, struct cs_buf *body, const char *failed,
+static cs_code call(const struct job *j, const char *action, struct cs_buf *body, const char *failed,
                     json_t **answer, struct cs_err *e)
 {
     cs_buf_add_byte(body, '}');
     if (!cs_buf_ok(body))
         return cs_nomem(e);
-    const cs_code rc = aws_secrets_call(s->aws, action, cs_buf_slice(body), answer, e);
+    const cs_code rc = aws_secrets_call(j->aws, action, cs_buf_slice(body), answer, e);
     if (rc == CS_OK || rc == CS_CANCELLED)
         return rc;
     (void)cs_wrap(e, "%s", failed);
@@ -150,11 +161,11 @@ static bool is_ours(const json_t *secret)
 }
 
 /* CS_NOT_FOUND: there is none. */
-static cs_code describe(struct store *s, const char *id, json_t **out, struct cs_err *e)
+static cs_code describe(const struct job *j, const char *id, json_t **out, struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf body = {0};
     add_text(&body, "SecretId", id);
-    CS_TRY(call(s, "DescribeSecret", &body, "failed to describe secret", out, e));
+    CS_TRY(call(j, "DescribeSecret", &body, "failed to describe secret", out, e));
     if (is_ours(*out))
         return CS_OK;
     aws_json_drop(out);
@@ -188,13 +199,14 @@ static const char *text_in(const json_t *answer, const char *name)
     return json_string_value(json_object_get(answer, name));
 }
 
-static void log_version(struct store *s, const char *msg, const json_t *answer)
+static void log_version(const struct job *j, const char *msg, const json_t *answer)
 {
-    cs_log_debug(&s->env.log, msg, KV("arn", text_in(answer, "ARN")), KV("name", text_in(answer, "Name")),
+    cs_log_debug(j->log, msg, KV("arn", text_in(answer, "ARN")), KV("name", text_in(answer, "Name")),
                  KV("version_id", text_in(answer, "VersionId")));
 }
 
-static cs_code create_secret(struct store *s, const struct place *p, struct cs_slice secret, struct cs_err *e)
+static cs_code create_secret(const struct job *j, const struct place *p, struct cs_slice secret,
+                             struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_wipe) struct cs_buf body = {0};
     CS_CLEANUP(aws_json_drop) json_t *answer = NULL;
@@ -207,13 +219,13 @@ static cs_code create_secret(struct store *s, const struct place *p, struct cs_s
         add_text(&body, "KmsKeyId", p->key);
     cs_buf_add_str(&body, ",\"Tags\":[{\"Key\":\"spire-svid\",\"Value\":\"true\"}]");
     CS_TRY(add_secret(&body, secret, e));
-    cs_code rc = call(s, "CreateSecret", &body, "failed to create secret", &answer, e);
+    cs_code rc = call(j, "CreateSecret", &body, "failed to create secret", &answer, e);
     if (rc == CS_OK)
-        log_version(s, "Secret created", answer);
+        log_version(j, "Secret created", answer);
     return rc == CS_NOT_FOUND ? CS_INTERNAL : rc;
 }
 
-static cs_code restore(struct store *s, const char *id, struct cs_err *e)
+static cs_code restore(const struct job *j, const char *id, struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf body = {0};
     CS_CLEANUP(aws_json_drop) json_t *answer = NULL;
@@ -221,13 +233,13 @@ static cs_code restore(struct store *s, const char *id, struct cs_err *e)
     CS_CLEANUP(cs_freep) char *failed = cs_asprintf("failed to restore secret \"%s\"", id);
     if (failed == NULL)
         return cs_nomem(e);
-    CS_TRY(call(s, "RestoreSecret", &body, failed, &answer, e));
-    cs_log_debug(&s->env.log, "Secret was scheduled for deletion and has been restored",
+    CS_TRY(call(j, "RestoreSecret", &body, failed, &answer, e));
+    cs_log_debug(j->log, "Secret was scheduled for deletion and has been restored",
                  KV("arn", text_in(answer, "ARN")), KV("name", text_in(answer, "Name")));
     return CS_OK;
 }
 
-static cs_code put_value(struct store *s, const json_t *secret, struct cs_slice value, struct cs_err *e)
+static cs_code put_value(const struct job *j, const json_t *secret, struct cs_slice value, struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_wipe) struct cs_buf body = {0};
     CS_CLEANUP(aws_json_drop) json_t *answer = NULL;
@@ -238,27 +250,25 @@ static cs_code put_value(struct store *s, const json_t *secret, struct cs_slice 
         return cs_nomem(e);
     add_text(&body, "SecretId", arn);
     CS_TRY(add_secret(&body, value, e));
-    CS_TRY(call(s, "PutSecretValue", &body, "failed to put secret value", &answer, e));
-    log_version(s, "Secret value updated", answer);
+    CS_TRY(call(j, "PutSecretValue", &body, "failed to put secret value", &answer, e));
+    log_version(j, "Secret value updated", answer);
     return CS_OK;
 }
 
-static cs_code put_locked(struct store *s, const struct place *p, const struct svidstore_svid *svid,
-                          struct cs_err *e)
+static cs_code put_place(const struct job *j, const struct place *p, const struct svidstore_svid *svid,
+                         struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_wipe) struct cs_buf value = {0};
     CS_CLEANUP(aws_json_drop) json_t *secret = NULL;
-    if (s->aws == NULL)
-        return cs_fail(e, CS_PRECONDITION, "not configured");
     CS_TRY(plugin_svid_secret_json(svid, &value, e));
-    cs_code rc = describe(s, id_of(p), &secret, e);
+    cs_code rc = describe(j, id_of(p), &secret, e);
     if (rc == CS_NOT_FOUND)
-        return create_secret(s, p, cs_buf_slice(&value), e);
+        return create_secret(j, p, cs_buf_slice(&value), e);
     CS_TRY(rc);
     const json_t *deleted = json_object_get(secret, "DeletedDate");
     if (deleted != NULL && !json_is_null(deleted))
-        CS_TRY(restore(s, id_of(p), e));
-    return put_value(s, secret, cs_buf_slice(&value), e);
+        CS_TRY(restore(j, id_of(p), e));
+    return put_value(j, secret, cs_buf_slice(&value), e);
 }
 
 static cs_code put(void *self, const struct svidstore_svid *svid, const char *const *metadata, size_t count,
@@ -269,21 +279,19 @@ static cs_code put(void *self, const struct svidstore_svid *svid, const char *co
     struct cs_err local;
     e = e != NULL ? e : &local;
     CS_TRY(read_place(metadata, count, &p, e));
-    pthread_mutex_lock(&s->lock);
-    cs_code rc = put_locked(s, &p, svid, e);
-    pthread_mutex_unlock(&s->lock);
-    return rc;
+    CS_CLEANUP(plugin_settings_drop) const struct settings *now = plugin_slot_get(&s->settings);
+    if (now == NULL)
+        return cs_fail(e, CS_PRECONDITION, "not configured");
+    return put_place(&(struct job){&s->env.log, now->aws}, &p, svid, e);
 }
 
-static cs_code remove_locked(struct store *s, const char *id, struct cs_err *e)
+static cs_code remove_place(const struct job *j, const char *id, struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf body = {0};
     CS_CLEANUP(aws_json_drop) json_t *secret = NULL, *answer = NULL;
-    if (s->aws == NULL)
-        return cs_fail(e, CS_PRECONDITION, "not configured");
-    cs_code rc = describe(s, id, &secret, e);
+    cs_code rc = describe(j, id, &secret, e);
     if (rc == CS_NOT_FOUND) {
-        cs_log_warn(&s->env.log, "Secret not found", KV("secret_id", id));
+        cs_log_warn(j->log, "Secret not found", KV("secret_id", id));
         return CS_OK;
     }
     CS_TRY(rc);
@@ -293,10 +301,10 @@ static cs_code remove_locked(struct store *s, const char *id, struct cs_err *e)
         return cs_nomem(e);
     add_text(&body, "SecretId", arn != NULL ? arn : id);
     cs_buf_add_str(&body, ",\"RecoveryWindowInDays\":7");
-    CS_TRY(call(s, "DeleteSecret", &body, failed, &answer, e));
+    CS_TRY(call(j, "DeleteSecret", &body, failed, &answer, e));
     CS_CLEANUP(cs_buf_free) struct cs_buf gone = {0};
     add_time(&gone, json_object_get(answer, "DeletionDate"));
-    cs_log_debug(&s->env.log, "Secret deleted", KV("arn", text_in(answer, "ARN")),
+    cs_log_debug(j->log, "Secret deleted", KV("arn", text_in(answer, "ARN")),
                  KV("name", text_in(answer, "Name")), KV("deletion_date", cs_buf_cstr(&gone)));
     return CS_OK;
 }
@@ -308,13 +316,13 @@ static cs_code remove_svid(void *self, const char *const *metadata, size_t count
     struct cs_err local;
     e = e != NULL ? e : &local;
     CS_TRY(read_place(metadata, count, &p, e));
-    pthread_mutex_lock(&s->lock);
-    cs_code rc = remove_locked(s, id_of(&p), e);
-    pthread_mutex_unlock(&s->lock);
-    return rc;
+    CS_CLEANUP(plugin_settings_drop) const struct settings *now = plugin_slot_get(&s->settings);
+    if (now == NULL)
+        return cs_fail(e, CS_PRECONDITION, "not configured");
+    return remove_place(&(struct job){&s->env.log, now->aws}, id_of(&p), e);
 }
 
-static const struct svidstore_ops ops = {.put = put, .remove = remove_svid};
+static const struct svidstore_ops ops = {.put = put, .remove = remove_svid, .calls_max = CALLS_MAX};
 
 const struct plugin_builtin plugin_svidstore_aws_secretsmanager = {
     .name = "aws_secretsmanager",

@@ -301,7 +301,8 @@ static cs_code remove_svid(void *self, const char *const *metadata, size_t count
     return CS_OK;
 }
 
-static const struct svidstore_ops ops = {.put = put, .remove = remove_svid};
+#define CALLS_MAX 4 /* at a time */
+static const struct svidstore_ops ops = {.put = put, .remove = remove_svid, .calls_max = CALLS_MAX};
 
 const struct plugin_builtin plugin_svidstore_gcp_secretmanager = {
     .name = "gcp_secretmanager",

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "plugins/modules/http/internal.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -167,6 +168,21 @@ static bool set_limits(struct http_transfer *t)
            SET(CURLOPT_MAXREDIRS, (long)r->max_redirects);
 }
 
+/* Go's programs, SPIRE's among them, ask no proxy of the environment for what is on this machine. */
+static bool is_here(const char *url)
+{
+    char *host = NULL;
+    struct in_addr v4;
+    CURLU *u = curl_url();
+    bool here = u != NULL && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+                curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK;
+    here = here && (strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+                    (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127));
+    curl_free(host);
+    curl_url_cleanup(u);
+    return here;
+}
+
 static bool set_route(struct http_transfer *t)
 {
     const struct http_client_options *o = &t->client->o;
@@ -179,7 +195,8 @@ static bool set_route(struct http_transfer *t)
            SET(CURLOPT_FRESH_CONNECT, t->request->once ? 1L : 0L) &&
            SET(CURLOPT_FORBID_REUSE, t->request->last ? 1L : 0L) &&
            SET(CURLOPT_SSL_SESSIONID_CACHE, 0L) && /* a resumed session would not be verified again */
-           (o->proxy_from_env || SET(CURLOPT_PROXY, o->proxy != NULL ? o->proxy : "")) &&
+           ((o->proxy_from_env && !is_here(t->request->url)) ||
+            SET(CURLOPT_PROXY, o->proxy != NULL ? o->proxy : "")) &&
            (o->unix_path == NULL || SET(CURLOPT_UNIX_SOCKET_PATH, o->unix_path));
 }
 

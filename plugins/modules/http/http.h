@@ -14,7 +14,7 @@
 struct http_client_options {
     const char *unix_path; /* connect there instead of to the URL's host; NULL: no */
     const char *proxy;     /* "http://host:port"; NULL: none, whatever the environment says */
-    bool proxy_from_env;   /* HTTPS_PROXY, NO_PROXY and so on are heeded */
+    bool proxy_from_env;   /* HTTPS_PROXY, NO_PROXY and so on are heeded, but for this machine */
     bool https_only;       /* refuse http:// URLs, which are fine otherwise */
 
     /* Roots, PEM: in memory, else a file that is read at each new connection, else the system's. A

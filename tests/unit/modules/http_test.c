@@ -60,6 +60,8 @@ static bool handler(void *arg, const struct test_request *r, struct test_conn *c
                       r->body.len > 0 ? (const char *)r->body.data : "");
         return test_reply(c, 200, "X-Said:   twice told \r\n", cs_buf_cstr(&b));
     }
+    if (strcmp(r->target, "http://elsewhere.test/who") == 0)
+        return test_reply(c, 200, "", "a proxy");
     if (strcmp(r->target, "/who") == 0)
         return test_reply(c, 200, "", r->client != NULL ? r->client : "nobody");
     if (strcmp(r->target, "/busy") == 0)
@@ -319,6 +321,26 @@ static void follows_only_when_asked(void **state)
     test_server_stop(s);
 }
 
+static void asks_a_proxy_but_for_this_machine(void **state)
+{
+    (void)state;
+    struct test_server *s = test_server_start(&(struct test_server_options){.handler = handler});
+    struct http_client *c;
+    struct call got = {0};
+    struct http_request q = {.method = "GET", .url = "http://elsewhere.test/who"};
+    assert_int_equal(http_client_new(&(struct http_client_options){.proxy_from_env = true}, &c, NULL), CS_OK);
+    setenv("http_proxy", test_server_url(s), 1);
+    got.rc = http_call(c, &q, &got.r, &got.e);
+    setenv("http_proxy", "http://127.0.0.1:9", 1);
+    expect_body(&got, 200, "a proxy");
+    http_response_free(&got.r);
+    call_with(c, s, (struct http_request){0}, "/who", &got); /* by this one it could not be reached */
+    expect_body(&got, 200, "nobody");
+    http_response_free(&got.r);
+    http_client_free(c);
+    test_server_stop(s);
+}
+
 static cs_code count_bytes(void *arg, struct cs_slice piece, struct cs_err *e)
 {
     size_t *n = arg;
@@ -466,6 +488,7 @@ int main(void)
         cmocka_unit_test(shows_a_client_certificate),
         cmocka_unit_test(lets_the_caller_verify),
         cmocka_unit_test(uses_unix_sockets),
+        cmocka_unit_test(asks_a_proxy_but_for_this_machine),
         cmocka_unit_test(follows_only_when_asked),
         cmocka_unit_test(bounds_everything),
         cmocka_unit_test(stops_when_told),

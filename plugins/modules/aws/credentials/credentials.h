@@ -16,6 +16,8 @@ struct aws_credentials {
     int64_t expires;           /* unix seconds; 0: never */
 };
 void aws_credentials_free(struct aws_credentials *c); /* zeroes */
+CS_CHECKED cs_code aws_credentials_copy(const struct aws_credentials *from, struct aws_credentials *out,
+                                        struct cs_err *e);
 
 /* All borrowed; stop and clock outlive the chain, the texts are copied. */
 struct aws_chain_options {

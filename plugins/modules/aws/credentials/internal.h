@@ -19,9 +19,6 @@ char *aws_copy(struct cs_slice s);
  * have something in them that is no printable character. `expires` as RFC 3339; NULL: never. */
 CS_CHECKED cs_code aws_credentials_take(struct aws_credentials *from, const char *expires,
                                         struct aws_credentials *out, struct cs_err *e);
-/* Copies them. */
-CS_CHECKED cs_code aws_credentials_copy(const struct aws_credentials *from, struct aws_credentials *out,
-                                        struct cs_err *e);
 
 /* --- ini.c: the shared files ("Shared config and credentials files" of the reference guide) --- */
 
