@@ -53,6 +53,7 @@ struct store_gone {
 struct store_call {
     const char *entry_id; /* of an entry that the caller holds */
     uint64_t where;
+    bool removes;
 };
 
 /* One plugin, and its threads: the first is started with the first entry, the others when there is more to do

@@ -2,7 +2,8 @@
  *
  * The threads of one SVIDStore plugin: deletions first, so that nothing is deleted that was just put, then
  * what is to be put, in the order in which it came; what fails waits and lets the others go before it. Two
- * calls for the same entry or the same place never run at once.
+ * calls for the same entry or the same place never run at once, and no put begins beside a deletion: other
+ * selectors may well name the same secret.
  */
 #include "agent/store_impl.h"
 #include "base/logfields.h"
@@ -381,6 +382,14 @@ static void next_gone(const struct store_place *p, int64_t now, struct next *out
     }
 }
 
+static bool removing(const struct store_place *p)
+{
+    for (unsigned i = 0; i < p->call_count; i++)
+        if (p->calls[i].removes)
+            return true;
+    return false;
+}
+
 static void next_record(const struct store_place *p, int64_t now, struct next *out)
 {
     for (struct store_record *r = p->pending.first; r != NULL; r = r->next) {
@@ -400,14 +409,16 @@ static bool find_next(const struct store_place *p, struct next *out)
     if (p->call_count == p->calls_max)
         return false; /* whose call ends looks again */
     next_gone(p, now, out);
-    if (out->gone == NULL)
+    if (out->gone == NULL && !removing(p))
         next_record(p, now, out);
     return out->gone != NULL || out->record != NULL;
 }
 
-static void call_begins(struct store_place *p, const struct agent_entry *en, uint64_t where)
+static void call_begins(struct store_place *p, const struct next *n, uint64_t where)
 {
-    p->calls[p->call_count++] = (struct store_call){.entry_id = en->id, .where = where};
+    const struct agent_entry *en = n->gone != NULL ? n->gone->entry : n->record->entry;
+    p->calls[p->call_count++] =
+        (struct store_call){.entry_id = en->id, .where = where, .removes = n->gone != NULL};
 }
 
 static void call_ended(struct store_place *p, uint64_t where)
@@ -437,7 +448,7 @@ void store_work_wake(struct store_place *p)
     struct next n;
     if (p->idle > 0)
         pthread_cond_signal(&p->wake);
-    else if (p->thread_count < p->calls_max && find_next(p, &n))
+    else if (p->thread_count < p->calls_max && (find_next(p, &n) || n.until != INT64_MAX))
         (void)start_thread(p, NULL); /* if it cannot be, those there are come to it */
 }
 
@@ -445,8 +456,8 @@ static void do_next(struct store_place *p, const struct next *n)
 {
     const uint64_t where = n->gone != NULL ? n->gone->where : n->record->where;
     struct next other;
-    call_begins(p, n->gone != NULL ? n->gone->entry : n->record->entry, where);
-    if (find_next(p, &other))
+    call_begins(p, n, where);
+    if (find_next(p, &other) || other.until != INT64_MAX) /* somebody has to see to that time, too */
         store_work_wake(p);
     if (n->gone != NULL)
         do_remove(p, n->gone);

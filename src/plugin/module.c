@@ -135,7 +135,8 @@ static cs_code folder_beside(char out[PATH_MAX], struct cs_err *e)
     char exe[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     if (n <= 0)
-        return cs_fail_errno(e, CS_INTERNAL, errno, "readlink /proc/self/exe");
+        return cs_fail_errno(e, CS_INTERNAL, errno,
+                             "where this program is, and its modules beside it: readlink /proc/self/exe");
     exe[n] = '\0';
     char *slash = strrchr(exe, '/');
     if (slash == NULL)

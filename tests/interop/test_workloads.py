@@ -108,6 +108,18 @@ def test_k8s_gives_up(world, both, places, stand_in):
     assert len(kubelet.requests) == 3
 
 
+def test_k8s_a_pod_too_large_is_so_alone(world, places, stand_in):
+    """Also for a container whose cgroup does not say which pod is its own."""
+    large = pod("0" + UID[1:], "8" * 64, labels={"k": "v" * 70000})
+    kubelet = stand_in(lister(large, pod(UID, ID)))
+    agent = start(world, None, k8s(f"kubelet_read_only_port = {kubelet.port}", "max_poll_attempts = 2",
+                                   'poll_retry_interval = "20ms"'))
+    assert attest(agent, places.at(f"/system.slice/crio-{ID}.scope")) == sorted(POD + CONTAINER)
+    fault = "unable to decode pod info from kubelet response: "
+    assert fault in attest(agent, places.at("/system.slice/crio-" + "8" * 64 + ".scope"))
+    assert fault in attest(agent, places.at(f"/kubepods/burstable/pod0{UID[1:]}/" + "8" * 64))
+
+
 @pytest.mark.parametrize("answer, fault", [
     ((403, "Forbidden (user=x)"), "unexpected status code on pods response: 403 Forbidden (user=x)"),
     ((200, "{\"items\":7}"), "invalid kubelet response: expected an items array"),

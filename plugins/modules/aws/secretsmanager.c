@@ -132,8 +132,9 @@ static cs_code add_secret(struct cs_buf *b, struct cs_slice secret, struct cs_er
     return CS_OK;
 }
 
-static cs_code call(const struct job *j, const char *action, struct cs_buf *body, const char *failed,
-                    json_t **answer, struct cs_err *e)
+/* CS_NOT_FOUND: there is no such secret. */
+static cs_code ask(const struct job *j, const char *action, struct cs_buf *body, const char *failed,
+                   json_t **answer, struct cs_err *e)
 {
     cs_buf_add_byte(body, '}');
     if (!cs_buf_ok(body))
@@ -142,8 +143,15 @@ static cs_code call(const struct job *j, const char *action, struct cs_buf *body
     if (rc == CS_OK || rc == CS_CANCELLED)
         return rc;
     (void)cs_wrap(e, "%s", failed);
-    /* SPIRE's is Internal for all of them; NotFound of DescribeSecret is for the caller alone */
-    return rc == CS_NOT_FOUND ? rc : (e->code = CS_INTERNAL);
+    e->code = CS_INTERNAL; /* as SPIRE's, whatever it is */
+    return rc == CS_NOT_FOUND ? rc : CS_INTERNAL;
+}
+
+static cs_code call(const struct job *j, const char *action, struct cs_buf *body, const char *failed,
+                    json_t **answer, struct cs_err *e)
+{
+    const cs_code rc = ask(j, action, body, failed, answer, e);
+    return rc == CS_NOT_FOUND ? CS_INTERNAL : rc;
 }
 
 static bool is_ours(const json_t *secret)
@@ -160,12 +168,19 @@ static bool is_ours(const json_t *secret)
     return false;
 }
 
+/* Scheduled for deletion, which a description says for some days. */
+static bool is_deleted(const json_t *secret)
+{
+    const json_t *date = json_object_get(secret, "DeletedDate");
+    return date != NULL && !json_is_null(date);
+}
+
 /* CS_NOT_FOUND: there is none. */
 static cs_code describe(const struct job *j, const char *id, json_t **out, struct cs_err *e)
 {
     CS_CLEANUP(cs_buf_free) struct cs_buf body = {0};
     add_text(&body, "SecretId", id);
-    CS_TRY(call(j, "DescribeSecret", &body, "failed to describe secret", out, e));
+    CS_TRY(ask(j, "DescribeSecret", &body, "failed to describe secret", out, e));
     if (is_ours(*out))
         return CS_OK;
     aws_json_drop(out);
@@ -222,7 +237,7 @@ static cs_code create_secret(const struct job *j, const struct place *p, struct 
     cs_code rc = call(j, "CreateSecret", &body, "failed to create secret", &answer, e);
     if (rc == CS_OK)
         log_version(j, "Secret created", answer);
-    return rc == CS_NOT_FOUND ? CS_INTERNAL : rc;
+    return rc;
 }
 
 static cs_code restore(const struct job *j, const char *id, struct cs_err *e)
@@ -265,8 +280,7 @@ static cs_code put_place(const struct job *j, const struct place *p, const struc
     if (rc == CS_NOT_FOUND)
         return create_secret(j, p, cs_buf_slice(&value), e);
     CS_TRY(rc);
-    const json_t *deleted = json_object_get(secret, "DeletedDate");
-    if (deleted != NULL && !json_is_null(deleted))
+    if (is_deleted(secret))
         CS_TRY(restore(j, id_of(p), e));
     return put_value(j, secret, cs_buf_slice(&value), e);
 }
@@ -295,6 +309,9 @@ static cs_code remove_place(const struct job *j, const char *id, struct cs_err *
         return CS_OK;
     }
     CS_TRY(rc);
+    if (is_deleted(
+            secret)) /* by an earlier call whose answer was lost, or by somebody else: AWS would refuse */
+        return CS_OK;
     const char *arn = json_string_value(json_object_get(secret, "ARN"));
     CS_CLEANUP(cs_freep) char *failed = cs_asprintf("failed to delete secret \"%s\"", id);
     if (failed == NULL)

@@ -14,6 +14,7 @@
 #define TOKEN_PATH                                                                                           \
     "computeMetadata/v1/instance/service-accounts/default/token?scopes="                                     \
     "https%3A%2F%2Fwww.googleapis.com%2Fauth%2Fcloud-platform"
+#define AGAIN_NS (30 * CS_NS_PER_S)
 #define EARLY_S 225 /* the metadata server hands out the old token until 4 min before its end */
 #define ATTEMPTS 4
 #define TOTAL_NS (30 * CS_NS_PER_S)
@@ -29,6 +30,7 @@ struct gcp {
     const struct cs_clock *clock;
     pthread_mutex_t lock; /* over the token; held while one is fetched */
     struct gcp_token token;
+    int64_t again_ns; /* monotonic: no sooner is a token renewed that still lasts */
 };
 
 void gcp_free(struct gcp *g)
@@ -161,7 +163,7 @@ static cs_code renew(struct gcp *g, struct cs_err *e)
 {
     const int64_t left = g->token.value != NULL ? g->token.expires - cs_now_s(g->clock) : 0;
     struct gcp_token fresh = {0};
-    if (left > EARLY_S)
+    if (left > EARLY_S || (left > 0 && cs_mono_ns(g->clock) < g->again_ns))
         return CS_OK;
     const cs_code rc = fetch_token(g, &fresh, e);
     if (rc == CS_OK) {
@@ -169,6 +171,7 @@ static cs_code renew(struct gcp *g, struct cs_err *e)
         g->token = fresh;
         return CS_OK;
     }
+    g->again_ns = cs_mono_ns(g->clock) + AGAIN_NS;
     return left > 0 && rc != CS_CANCELLED && g->token.expires > cs_now_s(g->clock) ? CS_OK : rc;
 }
 

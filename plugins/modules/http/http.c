@@ -16,6 +16,7 @@
 
 #define DEFAULT_TIMEOUT_NS (30 * CS_NS_PER_S)
 #define DEFAULT_MAX_BODY ((size_t)1 << 20)
+#define BODY_FIRST ((size_t)32 * 1024)
 #define MAX_HEAD ((size_t)64 * 1024)
 #define MAX_RETRY_AFTER_S 86400
 #define PAUSE_STEP_NS (100 * CS_NS_PER_MS)
@@ -45,6 +46,8 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
         (void)cs_fail(&t->fault, CS_EXHAUSTED, "the response has more than %zu bytes", max);
         return 0;
     }
+    if (body->len == 0) /* it may be a secret, of which growing would leave copies */
+        (void)cs_buf_reserve(body, (max < BODY_FIRST ? max : BODY_FIRST) + 1);
     cs_buf_add(body, data, n);
     if (!cs_buf_ok(body)) {
         (void)cs_nomem(&t->fault);

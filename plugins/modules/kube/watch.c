@@ -229,6 +229,7 @@ static bool is_final(struct watching *x, cs_code rc)
     case CS_DENIED:
         return is_refused(x) && !x->w->keep_trying;
     default:
+        x->refused_since = 0; /* it is away again, and will refuse everybody again when it starts */
         return x->end != 0 && cs_mono_ns(&cs_clock_system) >= x->end;
     }
 }

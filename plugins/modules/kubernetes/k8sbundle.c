@@ -251,6 +251,8 @@ static void on_listed(void *arg, const struct cs_err *fault)
 {
     struct target *t = arg;
     const struct cs_log *log = &t->settings->notifier->env->log;
+    if (fault != NULL && fault->code == CS_CANCELLED) /* by us */
+        return;
     if (fault != NULL && !t->failing)
         cs_log_warn(log, "Unable to watch objects; trying again", KV("kind", t->carrier->name),
                     KV_ERR(fault));

@@ -11,13 +11,19 @@
 
 #define DIGEST_LEN 32
 
-/* What is known of one session. All under the lock. */
-struct state {
+/* What is known of one session. */
+struct known {
+    uint64_t place;                /* at which CAS, and with files in which folder: scone_cas.place */
     char hash[SCONE_HASH_MAX + 1]; /* of the last version that the CAS took from us; "": none */
     uint8_t accepted[DIGEST_LEN];  /* of what was in it, without its predecessor */
     bool has_accepted;
     bool unsaved; /* the hash is not on disk */
-    bool busy;    /* a post is under way, since: */
+};
+
+/* All under the lock. */
+struct state {
+    struct known known;
+    bool busy; /* a post is under way, since: */
     int64_t since;
     unsigned waiting;   /* who waits for its end */
     struct cs_err last; /* of the last post; CS_OK: it was taken */
@@ -33,6 +39,14 @@ struct scone_sessions {
     pthread_t over[SCONE_POSTS_MAX]; /* threads whose posts have ended, to be joined */
     unsigned over_count;
     bool closing;
+};
+
+/* One call, which has the state to itself until a post is started. */
+struct turn {
+    struct state *state;
+    struct known known; /* as it was when the turn began, or nothing, if that was elsewhere */
+    uint8_t digest[DIGEST_LEN];
+    bool started; /* a post, whose thread now has the state */
 };
 
 /* One post, which belongs to its thread. */
@@ -81,10 +95,12 @@ cs_code scone_cas_new(struct http_client *client, const char *base, const char *
     c->client = CS_MOVE(owned);
     c->url = cs_asprintf("%.*s/session", (int)n, base);
     c->predecessor_dir = cs_strdup(predecessor_dir);
-    if (c->url == NULL || c->predecessor_dir == NULL) {
+    CS_CLEANUP(cs_freep) char *place = cs_asprintf("%s %s", base, predecessor_dir);
+    if (c->url == NULL || c->predecessor_dir == NULL || place == NULL) {
         scone_cas_unref(c);
         return cs_nomem(e);
     }
+    c->place = cs_hash(cs_slice_str(place));
     *out = c;
     return CS_OK;
 }
@@ -168,33 +184,20 @@ void scone_sessions_free(struct scone_sessions *s)
     cs_free(s);
 }
 
-void scone_sessions_forget(struct scone_sessions *s)
-{
-    struct cs_slice key;
-    void *value;
-    pthread_mutex_lock(&s->lock);
-    for (size_t it = 0; cs_map_next(s->states, &it, &key, &value);) {
-        struct state *st = value;
-        st->hash[0] = '\0';
-        st->has_accepted = st->unsaved = false;
-    }
-    pthread_mutex_unlock(&s->lock);
-}
-
 /* A CAS that has lost one session may have lost them all. Lock held. */
 static void distrust(struct scone_sessions *s)
 {
     struct cs_slice key;
     void *value;
     for (size_t it = 0; cs_map_next(s->states, &it, &key, &value);)
-        ((struct state *)value)->has_accepted = false;
+        ((struct state *)value)->known.has_accepted = false;
 }
 
 void scone_sessions_release(struct scone_sessions *s, const char *name)
 {
     pthread_mutex_lock(&s->lock);
     const struct state *st = cs_map_get_str(s->states, name);
-    if (st != NULL && !st->busy && !st->unsaved && st->waiting == 0)
+    if (st != NULL && !st->busy && !st->known.unsaved && st->waiting == 0)
         (void)cs_map_del(s->states, cs_slice_str(name));
     pthread_mutex_unlock(&s->lock);
 }
@@ -215,14 +218,14 @@ static struct state *state_of(struct scone_sessions *s, const char *name)
 
 /* --- A post --- */
 
-/* Lock not held; the state is busy, so nobody else writes. */
+/* Lock not held; the state is busy, so nobody else saves it. */
 static cs_code save(struct scone_sessions *s, const struct scone_cas *cas, const char *name, struct state *st,
-                    struct cs_err *e)
+                    const char *hash, struct cs_err *e)
 {
     struct cs_err fault;
-    cs_code rc = scone_predecessor_write(cas->predecessor_dir, name, st->hash, &fault);
+    cs_code rc = scone_predecessor_write(cas->predecessor_dir, name, hash, &fault);
     pthread_mutex_lock(&s->lock);
-    st->unsaved = rc != CS_OK;
+    st->known.unsaved = rc != CS_OK;
     pthread_mutex_unlock(&s->lock);
     if (rc == CS_OK)
         return CS_OK;
@@ -242,10 +245,11 @@ static void explain_conflict(const struct post *p)
 
 static void taken(struct post *p, const struct scone_outcome *o)
 {
+    struct known now = {.place = p->cas->place, .has_accepted = true, .unsaved = true};
+    memcpy(now.hash, o->hash, sizeof now.hash);
+    memcpy(now.accepted, p->digest, DIGEST_LEN);
     pthread_mutex_lock(&p->s->lock);
-    memcpy(p->state->hash, o->hash, sizeof p->state->hash);
-    memcpy(p->state->accepted, p->digest, DIGEST_LEN);
-    p->state->has_accepted = p->state->unsaved = true;
+    p->state->known = now;
     pthread_mutex_unlock(&p->s->lock);
     cs_log_info(&p->s->cfg.log, "Saving predecessor", KV("hash", o->hash), KV("session", p->name),
                 KV("dir", p->cas->predecessor_dir));
@@ -287,7 +291,7 @@ static cs_code perform(struct post *p, struct cs_err *e)
     cs_code rc = send_both(p, &o, e);
     if (rc == CS_OK) {
         taken(p, &o);
-        return save(p->s, p->cas, p->name, p->state, e);
+        return save(p->s, p->cas, p->name, p->state, o.hash, e);
     }
     if (o.answer != SCONE_CONFLICT)
         return rc;
@@ -345,20 +349,16 @@ static cs_code digest_of(const struct scone_session *in, uint8_t digest[DIGEST_L
 
 /* The file rules, as people mend it by hand; memory helps when it was lost. */
 static void predecessor(struct scone_sessions *s, const struct scone_cas *cas, const char *name,
-                        const struct state *st, char hash[SCONE_HASH_MAX + 1])
+                        const struct known *known, char hash[SCONE_HASH_MAX + 1])
 {
     struct cs_err fault;
-    if (st->unsaved) {
-        memcpy(hash, st->hash, sizeof st->hash);
+    cs_code rc = known->unsaved ? CS_OK : scone_predecessor_read(cas->predecessor_dir, name, hash, &fault);
+    if (rc == CS_OK && !known->unsaved)
         return;
-    }
-    cs_code rc = scone_predecessor_read(cas->predecessor_dir, name, hash, &fault);
-    if (rc == CS_OK)
-        return;
-    memcpy(hash, st->hash, sizeof st->hash);
-    if (rc == CS_NOT_FOUND && st->hash[0] == '\0')
+    memcpy(hash, known->hash, sizeof known->hash);
+    if (rc == CS_NOT_FOUND && hash[0] == '\0')
         cs_log_debug(&s->cfg.log, "No predecessor is known of the session", KV("session", name));
-    else
+    else if (rc != CS_OK)
         cs_log_warn(&s->cfg.log, "cannot read predecessor for session", KV("session", name), KV_ERR(&fault));
 }
 
@@ -371,7 +371,7 @@ static cs_code render(const struct scone_session *in, const char *before, struct
 }
 
 static cs_code post_new(struct scone_sessions *s, struct scone_cas *cas, const struct scone_session *in,
-                        struct state *st, struct post **out, struct cs_err *e)
+                        const struct turn *turn, struct post **out, struct cs_err *e)
 {
     char hash[SCONE_HASH_MAX + 1];
     CS_AUTO(post) p = cs_calloc(1, sizeof *p);
@@ -379,13 +379,14 @@ static cs_code post_new(struct scone_sessions *s, struct scone_cas *cas, const s
     if (p == NULL)
         return cs_nomem(e);
     p->s = s;
-    p->state = st;
+    p->state = turn->state;
+    memcpy(p->digest, turn->digest, DIGEST_LEN);
     p->cas = scone_cas_ref(cas);
     p->name = cs_strdup(in->name);
     if (p->name == NULL || !cs_buf_reserve(&p->secret, in->secret.len + 1))
         return cs_nomem(e);
     cs_buf_add_slice(&p->secret, in->secret);
-    predecessor(s, cas, in->name, st, hash);
+    predecessor(s, cas, in->name, &turn->known, hash);
     CS_TRY(render(in, hash[0] != '\0' ? hash : SCONE_NO_PREDECESSOR, &p->session, e));
     if (hash[0] != '\0')
         CS_TRY(render(in, SCONE_NO_PREDECESSOR, &p->anew, e));
@@ -400,10 +401,15 @@ static struct timespec until(int64_t ns)
     return (struct timespec){.tv_sec = ns / CS_NS_PER_S, .tv_nsec = ns % CS_NS_PER_S};
 }
 
-/* Lock held. Waits for the post with this content. */
-static cs_code await_end(struct scone_sessions *s, struct state *st, const uint8_t digest[DIGEST_LEN],
-                         struct cs_err *e)
+static bool is_accepted(const struct known *known, const uint8_t digest[DIGEST_LEN])
 {
+    return known->has_accepted && memcmp(known->accepted, digest, DIGEST_LEN) == 0;
+}
+
+/* Lock held. Waits for the post of the turn. */
+static cs_code await_end(struct scone_sessions *s, const struct turn *turn, uint64_t place, struct cs_err *e)
+{
+    struct state *st = turn->state;
     const struct timespec end = until(st->since + s->cfg.patience_ns);
     st->waiting++;
     for (int rc = 0; st->busy && rc != ETIMEDOUT;)
@@ -414,7 +420,7 @@ static cs_code await_end(struct scone_sessions *s, struct state *st, const uint8
     if (st->last.code != CS_OK)
         return cs_fail(e, CS_UNAVAILABLE, "%s", st->last.text);
     /* another caller may have written another version meanwhile */
-    return st->has_accepted && memcmp(st->accepted, digest, DIGEST_LEN) == 0
+    return st->known.place == place && is_accepted(&st->known, turn->digest)
                ? CS_OK
                : cs_fail(e, CS_UNAVAILABLE, "the session was written by another entry at the same time");
 }
@@ -456,39 +462,38 @@ static void give_back(struct scone_sessions *s, struct state *st)
     pthread_cond_broadcast(&s->ended);
 }
 
-/* Lock not held, the state is ours. *started: it is its thread's now. */
+/* Lock not held, the state is ours. */
 static cs_code put_held(struct scone_sessions *s, struct scone_cas *cas, const struct scone_session *in,
-                        struct state *st, uint8_t digest[DIGEST_LEN], bool *started, struct cs_err *e)
+                        struct turn *turn, struct cs_err *e)
 {
     CS_AUTO(post) p = NULL;
-    CS_TRY(digest_of(in, digest, e));
-    if (st->has_accepted && memcmp(st->accepted, digest, DIGEST_LEN) == 0)
-        return st->unsaved ? save(s, cas, in->name, st, e) : CS_OK;
-    CS_TRY(post_new(s, cas, in, st, &p, e));
-    memcpy(p->digest, digest, DIGEST_LEN);
+    CS_TRY(digest_of(in, turn->digest, e));
+    if (is_accepted(&turn->known, turn->digest))
+        return turn->known.unsaved ? save(s, cas, in->name, turn->state, turn->known.hash, e) : CS_OK;
+    CS_TRY(post_new(s, cas, in, turn, &p, e));
     CS_TRY(start(p, e));
     (void)CS_MOVE(p);
-    *started = true;
+    turn->started = true;
     return CS_OK;
 }
 
 cs_code scone_sessions_put(struct scone_sessions *s, struct scone_cas *cas, const struct scone_session *in,
                            struct cs_err *e)
 {
-    struct state *st = NULL;
-    uint8_t digest[DIGEST_LEN];
-    bool started = false;
+    struct turn turn = {.known = {.place = cas->place}};
     pthread_mutex_lock(&s->lock);
-    cs_code rc = acquire(s, in->name, &st, e);
+    cs_code rc = acquire(s, in->name, &turn.state, e);
+    if (rc == CS_OK && turn.state->known.place == cas->place)
+        turn.known = turn.state->known;
     pthread_mutex_unlock(&s->lock);
     if (rc != CS_OK)
         return rc;
-    rc = put_held(s, cas, in, st, digest, &started, e);
+    rc = put_held(s, cas, in, &turn, e);
     pthread_mutex_lock(&s->lock);
-    if (started)
-        rc = await_end(s, st, digest, e);
+    if (turn.started)
+        rc = await_end(s, &turn, cas->place, e);
     else
-        give_back(s, st);
+        give_back(s, turn.state);
     pthread_mutex_unlock(&s->lock);
     return rc;
 }

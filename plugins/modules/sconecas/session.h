@@ -25,6 +25,7 @@ struct scone_cas {
     struct http_client *client;
     char *url; /* of sessions */
     char *predecessor_dir;
+    uint64_t place; /* of URL and folder; sessions of others are other sessions */
 };
 /* Takes `client`, also when it fails. `base` is the URL without /session. */
 CS_CHECKED cs_code scone_cas_new(struct http_client *client, const char *base, const char *predecessor_dir,
@@ -52,8 +53,6 @@ static inline void scone_sessions_drop(struct scone_sessions **s)
     scone_sessions_free(*s);
     *s = NULL;
 }
-/* Another CAS or another folder: what was known of sessions is forgotten. Posts under way end as they are. */
-void scone_sessions_forget(struct scone_sessions *s);
 /* A session that will not be written for some time: what the file has need not be in memory. */
 void scone_sessions_release(struct scone_sessions *s, const char *name);
 

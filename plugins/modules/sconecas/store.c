@@ -50,22 +50,12 @@ static cs_code create(const struct plugin_env *env, void **self, struct cs_err *
 
 /* --- Configuration --- */
 
-static bool same_place(const struct scone_settings *a, const struct scone_settings *b)
-{
-    return strcmp(a->cas->url, b->cas->url) == 0 &&
-           strcmp(a->cas->predecessor_dir, b->cas->predecessor_dir) == 0;
-}
-
 static cs_code configure(void *self, struct cs_slice data, struct cs_err *e)
 {
     struct store *s = self;
     struct scone_settings *made = NULL;
     CS_TRY(scone_settings_new(data, &s->log, &made, e));
-    CS_CLEANUP(plugin_settings_drop) const struct scone_settings *old = plugin_slot_get(&s->settings);
-    const bool moved = old != NULL && !same_place(old, made);
     plugin_slot_set(&s->settings, made);
-    if (moved)
-        scone_sessions_forget(s->sessions);
     return CS_OK;
 }
 

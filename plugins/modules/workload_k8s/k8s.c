@@ -147,6 +147,7 @@ struct question {
     struct container_place place;
     struct workloadattestor_values *out;
     size_t malformed;
+    struct cs_err doubt; /* what is wrong with a pod that may be the one */
     bool found;
 };
 
@@ -178,8 +179,15 @@ static cs_code look_in(struct question *q, const struct k8s_pods *list, struct c
         const struct k8s_pod *p = k8s_pods_find(list, q->place.pod_uid);
         return p != NULL ? look_at(q, p, e) : CS_OK;
     }
-    for (size_t i = 0; i < k8s_pods_count(list); i++)
-        CS_TRY(look_at(q, k8s_pods_at(list, i), e));
+    /* a pod with a fault may be anybody's: it must not end the attestation of others */
+    q->doubt = (struct cs_err){0};
+    for (size_t i = 0; i < k8s_pods_count(list); i++) {
+        const struct k8s_pod *p = k8s_pods_at(list, i);
+        if (p->fault == NULL)
+            CS_TRY(look_at(q, p, e));
+        else if (q->doubt.code == CS_OK)
+            (void)look_at(q, p, &q->doubt);
+    }
     return CS_OK;
 }
 
@@ -216,6 +224,8 @@ static cs_code give_up(struct question *q, int64_t attempt, const struct cs_err 
         return cs_fail(e, CS_UNAVAILABLE, "%s", fault->text);
     }
     tell(q, "Container id not found; giving up", attempt, NULL, false);
+    if (q->doubt.code != CS_OK)
+        return cs_fail(e, q->doubt.code, "%s", q->doubt.text);
     return cs_fail(e, CS_DEADLINE, "no selectors found after max poll attempts");
 }
 

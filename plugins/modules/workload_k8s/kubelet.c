@@ -15,6 +15,7 @@ struct transport {
     atomic_uint refs;
     struct http_client *http;
     struct cs_buf ca, cert, key; /* PEM, as they were read */
+    bool insecure, any_name;
 };
 
 struct k8s_kubelet {
@@ -138,8 +139,8 @@ static cs_code connect_with(const struct config_k8s *c, struct transport *t, str
         .ca = cs_buf_slice(&t->ca),
         .client_cert = cs_buf_slice(&t->cert),
         .client_key = cs_buf_slice(&t->key),
-        .insecure = c->skip_kubelet_verification,
-        .any_name = c->node_name[0] == '\0',
+        .insecure = t->insecure,
+        .any_name = t->any_name,
     };
     CS_TRY(check_material(c, t, e));
     return http_client_new(&o, &t->http, e);
@@ -161,7 +162,8 @@ static bool same(const struct cs_buf *a, const struct cs_buf *b)
 
 static bool can_lend(const struct k8s_kubelet *before, const struct k8s_kubelet *k, const struct transport *t)
 {
-    return before != NULL && strcmp(before->url, k->url) == 0 && same(&before->transport->ca, &t->ca) &&
+    return before != NULL && strcmp(before->url, k->url) == 0 && before->transport->insecure == t->insecure &&
+           before->transport->any_name == t->any_name && same(&before->transport->ca, &t->ca) &&
            same(&before->transport->cert, &t->cert) && same(&before->transport->key, &t->key);
 }
 
@@ -178,6 +180,8 @@ cs_code k8s_kubelet_new(const struct config_k8s *c, struct k8s_kubelet *before, 
     if (t == NULL || k->url == NULL)
         return cs_nomem(e);
     atomic_init(&t->refs, 1);
+    t->insecure = c->skip_kubelet_verification;
+    t->any_name = c->node_name[0] == '\0';
     CS_TRY(load_all(c, t, &k->authorization, e));
     if (can_lend(before, k, t)) {
         k->transport = before->transport;

@@ -8,7 +8,9 @@
 
 #include "base/buf.h"
 
-#define K8S_NEST_MAX 128
+/* No list of an API server is nested deeper: Go's encoding/json stops at 10,000, with which it reads what it
+ * is sent. metadata.managedFields of a pod, which its author may send, can be nearly that deep. */
+#define K8S_NEST_MAX (157 * 64)
 
 /* The objects and arrays around a place. */
 struct k8s_nest {

@@ -122,7 +122,7 @@ struct k8s_reader {
         const char *text; /* in the list's arena; NULL: none yet */
         size_t len;
     } shared[SHARED]; /* texts of before, by their hash */
-    size_t fed, kept; /* bytes so far; and what is kept of the pod */
+    size_t kept;      /* bytes of the pod */
     bool items;       /* there is an array, or null */
     bool ours;        /* the error is not the scanner's */
 };
@@ -278,13 +278,15 @@ static size_t hash(struct cs_slice text)
 static cs_code keep(struct k8s_reader *r, struct cs_slice text, const char **out, struct cs_err *e)
 {
     *out = "";
-    if (text.len == 0 || !has_room(r, text.len + 1))
+    if (text.len == 0)
         return CS_OK;
     const size_t i = hash(text);
     if (r->shared[i].text != NULL && cs_slice_eq(text, cs_slice_of(r->shared[i].text, r->shared[i].len))) {
         *out = r->shared[i].text;
         return CS_OK;
     }
+    if (!has_room(r, (text.len + 16) & ~(size_t)15)) /* as the arena takes it */
+        return CS_OK;
     if (!is_text(text)) {
         set_fault(r, rule(r)->name, key_due(r), "is not good UTF-8 text");
         return CS_OK;
@@ -340,7 +342,7 @@ static void begin(struct k8s_reader *r, enum place p)
         r->pod = (struct k8s_pod){.uid = "", .name = "", .ns = "", .service_account = "", .node = ""};
         r->labels.count = r->owners.count = r->containers.count = r->inits.count = r->kept = 0;
         break;
-    case ITEMS: /* of the same key twice, the last one counts, as with all others */
+    case ITEMS: /* of the same array twice, the last one counts */
         r->items = true;
         r->list->count = 0;
         r->list->nameless = 0;
@@ -505,9 +507,6 @@ static cs_code judge(const struct k8s_reader *r, cs_code rc, struct cs_err *e)
 
 cs_code k8s_reader_add(struct k8s_reader *r, struct cs_slice piece, struct cs_err *e)
 {
-    r->fed += piece.len;
-    if (r->fed > K8S_PODS_BODY_MAX)
-        return cs_fail(e, CS_EXHAUSTED, "kubelet response is larger than %zu MiB", K8S_PODS_BODY_MAX >> 20);
     return judge(r, k8s_scan_add(r->scan, piece, e), e);
 }
 

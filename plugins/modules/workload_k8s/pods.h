@@ -8,10 +8,9 @@
 
 #include "base/buf.h"
 
-#define K8S_PODS_MAX 16384                    /* a node has a few hundred */
-#define K8S_PODS_BODY_MAX ((size_t)256 << 20) /* bytes of a list as it is sent */
-#define K8S_PODS_KEPT_MAX ((size_t)64 << 20)  /* bytes of what is kept of it */
-#define K8S_POD_KEPT_MAX ((size_t)128 << 10)  /* of one pod: a larger one has a fault */
+#define K8S_PODS_MAX 16384                   /* a node has a few hundred */
+#define K8S_PODS_KEPT_MAX ((size_t)64 << 20) /* bytes of what is kept of it */
+#define K8S_POD_KEPT_MAX ((size_t)128 << 10) /* of one pod: a larger one has a fault */
 
 struct k8s_container {
     const char *name, *image, *image_id;

@@ -704,6 +704,24 @@ static void test_a_deletion_waits_for_the_put_under_way(void **state)
     assert_int_equal(await_ended(&f->cloud, 4), 2);
 }
 
+/* Other selectors may name the same secret: it would be gone after it was put. */
+static void test_no_put_begins_beside_a_deletion(void **state)
+{
+    struct fixture *f = *state;
+    store_new(f, &(struct spec){.id = "a", .selectors = {"cloud:name:x"}});
+    assert_int_equal(await_ended(&f->cloud, 1), 1);
+    set_hang(&f->cloud, true);
+    drop(f, "a");
+    await_hanging(&f->cloud);
+    store_new(f, &(struct spec){.id = "b", .selectors = {"cloud:name:x", "cloud:key:k"}});
+    store_new(f, &(struct spec){.id = "c", .selectors = {"disk:name:c"}});
+    expect_call(&f->disk, 0, "put /c name:c roots=1");
+    assert_int_equal(calls_of(&f->cloud), 2);
+    set_hang(&f->cloud, false);
+    expect_call(&f->cloud, 2, "put /b name:x,key:k roots=1");
+    assert_int_equal(await_ended(&f->cloud, 3), 1);
+}
+
 /* The entry goes while it is being put, and comes back. */
 static void test_removed_under_the_call(void **state)
 {
@@ -998,6 +1016,7 @@ int main(void)
         T(test_calls_at_a_time),
         T(test_calls_of_an_entry_follow_each_other),
         T(test_a_deletion_waits_for_the_put_under_way),
+        T(test_no_put_begins_beside_a_deletion),
         T(test_removed_under_the_call),
         T(test_tainted),
         T(test_new_revision_waits_for_its_svid),

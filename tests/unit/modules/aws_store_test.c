@@ -260,6 +260,14 @@ static void removals(void **state)
 {
     struct world *w = *state;
     const char *const m[] = {"secretname:n"};
+    answers(w, DESCRIBE(200, TAGGED ",\"DeletedDate\":1}"), NOTHING); /* already */
+    removes(w, m, 1, CS_OK, NULL);
+    called(w, "DescribeSecret {\"SecretId\":\"n\"}\n");
+    answers(w, DESCRIBE(200, TAGGED "}"), (struct answer){"DeleteSecret", 400, MISSING});
+    removes(w, m, 1, CS_INTERNAL,
+            "failed to delete secret \"n\": " SAID("DeleteSecret") "ResourceNotFoundException: gone");
+    called(w, "DescribeSecret {\"SecretId\":\"n\"}\nDeleteSecret "
+              "{\"SecretId\":\"arn:x\",\"RecoveryWindowInDays\":7}\n");
     answers(w, DESCRIBE(200, TAGGED "}"), NOTHING);
     removes(w, m, 1, CS_OK, NULL);
     called(w, "DescribeSecret {\"SecretId\":\"n\"}\nDeleteSecret "

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -90,6 +91,10 @@ static int end(void **state)
         (void)snprintf(path, sizeof path, "%s/s%d", w->dir, i);
         (void)unlink(path);
     }
+    (void)snprintf(path, sizeof path, "%s/other/s0", w->dir);
+    (void)unlink(path);
+    (void)snprintf(path, sizeof path, "%s/other", w->dir);
+    (void)rmdir(path);
     assert_int_equal(rmdir(w->dir), 0);
     return 0;
 }
@@ -219,10 +224,32 @@ static void test_forgotten(void **state)
     scone_sessions_release(w->sessions, "s0");
     put_at_last(w, "s0", "r\n");
     assert_int_equal(w->posts, 2);
-    scone_sessions_forget(w->sessions);
+}
+
+/* A CAS of the same name with its files elsewhere, as after a reconfiguration, even in the middle of a post.
+ */
+static void test_another_place(void **state)
+{
+    struct world *w = *state;
+    struct cs_err e;
+    struct scone_cas *first = w->cas;
+    const struct http_client_options h = {.ca = cs_slice_str(w->pki.ca_cert), .https_only = true};
+    struct http_client *client;
+    char dir[80];
+    w->hang = true;
+    assert_int_equal(put(w, "s0", "r\n", &e), CS_UNAVAILABLE);
+    (void)snprintf(dir, sizeof dir, "%s/other", w->dir);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    assert_int_equal(http_client_new(&h, &client, &e), CS_OK);
+    assert_int_equal(scone_cas_new(client, test_server_url(w->server), dir, &w->cas, &e), CS_OK);
+    w->hang = false;
+    put_at_last(w, "s0", "r\n"); /* taken by the first place is not taken by this one */
+    assert_int_equal(w->posts, 2);
+    expect_hash(w, "s0", "hash1");
+    expect_hash(w, "other/s0", "hash2");
     put_at_last(w, "s0", "r\n");
-    assert_int_equal(w->posts, 3);
-    expect_hash(w, "s0", "hash3");
+    assert_int_equal(w->posts, 2);
+    scone_cas_unref(first);
 }
 
 static void test_refused(void **state)
@@ -249,6 +276,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_answer, begin, end),
         cmocka_unit_test_setup_teardown(test_bounded, begin, end),
         cmocka_unit_test_setup_teardown(test_forgotten, begin, end),
+        cmocka_unit_test_setup_teardown(test_another_place, begin, end),
         cmocka_unit_test_setup_teardown(test_refused, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -261,13 +261,13 @@ static void test_limits(void **state)
     static char much[65537];
     memset(much, 'a', sizeof much - 1);
     /* depth, of what is wanted and what is not */
-    assert_int_equal(flood("{\"x\":", "[", 127, "", &l, &e), CS_INVALID);
-    assert_int_equal(flood("{\"x\":", "[", 128, "", &l, &e), CS_EXHAUSTED);
-    assert_string_equal(e.text, "unable to parse kubelet response: nested deeper than 128");
-    assert_int_equal(flood("{\"items\":[", "{\"metadata\":{\"labels\":[", 128, "", &l, &e), CS_EXHAUSTED);
-    /* all of it, however little is wanted */
-    assert_int_equal(flood("{\"x\":\"", much, 4096, "", &l, &e), CS_EXHAUSTED);
-    assert_string_equal(e.text, "kubelet response is larger than 256 MiB");
+    assert_int_equal(flood("{\"x\":", "[", 10047, "", &l, &e), CS_INVALID);
+    assert_int_equal(flood("{\"x\":", "[", 10048, "", &l, &e), CS_EXHAUSTED);
+    assert_string_equal(e.text, "unable to parse kubelet response: nested deeper than 10048");
+    assert_int_equal(flood("{\"items\":[", "{\"metadata\":{\"labels\":[", 10048, "", &l, &e), CS_EXHAUSTED);
+    /* what is not wanted may be as long as it likes */
+    assert_int_equal(flood("{\"x\":\"", much, 4096, "\",\"items\":[]}", &l, &e), CS_OK);
+    k8s_pods_unref(l);
     /* a number */
     assert_int_equal(flood("{\"x\":1", "0", 63, ",\"items\":[]}", &l, &e), CS_OK);
     k8s_pods_unref(l);
@@ -303,7 +303,7 @@ static void test_large_pods(void **state)
         {"\"labels\":{\"k\":\"", much, "b\"}}", 1, true},
         {"\"labels\":{\"k\":{\"", much, "\":1}}}", 100, true},
         {"\"labels\":{\"a\":\"b\"", ",\"a\":\"b\"", "}}", 6000, false},
-        {"\"labels\":{\"a\":\"b\"", ",\"a\":\"b\"", "}}", 7000, true},
+        {"\"labels\":{\"a\":\"b\"", ",\"a\":\"b\"", "}}", 9000, true},
         {"\"ownerReferences\":[{}", ",{}", "]}", 6000, true},
         {"\"annotations\":{\"k\":\"", much, "\"}}", 100, false},
         {"\"annotations\":{\"", much, "\":1}}", 100, false},
@@ -325,6 +325,24 @@ static void test_large_pods(void **state)
         if ((fault != NULL) != cases[i].fault)
             fail_msg("%zu: %s", i, fault != NULL ? fault : "no fault");
     }
+}
+
+/* Whoever makes a pod may nest its managedFields as deep as Go reads it. */
+static void test_deep_pod(void **state)
+{
+    (void)state;
+    struct cs_err e;
+    CS_AUTO(k8s_pods) l = NULL;
+    CS_CLEANUP(cs_buf_free) struct cs_buf rest = {0};
+    cs_buf_add_str(&rest, "{");
+    for (int i = 0; i < 9901; i++) /* of the metadata, too */
+        cs_buf_add_byte(&rest, '}');
+    cs_buf_add_str(&rest, "},{\"metadata\":{\"uid\":\"good\"}}]}");
+    assert_int_equal(flood("{\"items\":[{\"metadata\":{\"uid\":\"u\",\"managedFields\":", "{\"f:a\":", 9899,
+                           cs_buf_cstr(&rest), &l, &e),
+                     CS_OK);
+    assert_null(k8s_pods_find(l, "u")->fault);
+    assert_non_null(k8s_pods_find(l, "good"));
 }
 
 /* Texts are shared between pods, and none is taken for another. */
@@ -406,12 +424,12 @@ static void test_container_ids(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_list),          cmocka_unit_test(test_bare_pod),
-        cmocka_unit_test(test_empty_lists),   cmocka_unit_test(test_left_out),
-        cmocka_unit_test(test_faults),        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_limits),        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_large_pods),    cmocka_unit_test(test_many_texts),
-        cmocka_unit_test(test_container_ids),
+        cmocka_unit_test(test_list),        cmocka_unit_test(test_bare_pod),
+        cmocka_unit_test(test_empty_lists), cmocka_unit_test(test_left_out),
+        cmocka_unit_test(test_faults),      cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_limits),      cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_large_pods),  cmocka_unit_test(test_deep_pod),
+        cmocka_unit_test(test_many_texts),  cmocka_unit_test(test_container_ids),
     };
     return cmocka_run_group_tests_name("workload_k8s_pods", tests, NULL, NULL);
 }

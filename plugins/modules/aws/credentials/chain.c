@@ -101,8 +101,11 @@ static cs_code refresh(struct aws_chain *c, struct cs_err *e)
     struct aws_stamp now[4];
     look(&c->plan, now);
     if (memcmp(now, c->seen, 2 * sizeof now[0]) != 0) {
+        struct aws_stamp other[4];
         CS_TRY(plan_again(c, e));
-        look(&c->plan, now); /* it may have other files of tokens */
+        look(&c->plan,
+             other); /* the plan may have other files of tokens; the first two were read meanwhile */
+        memcpy(&now[2], &other[2], 2 * sizeof now[0]);
     }
     CS_TRY(ask_source(c, &base, e));
     for (size_t i = 0; i < c->plan.role_count; i++) {

@@ -175,7 +175,7 @@ static cs_code append_value(struct reader *r, struct cs_slice more, struct cs_er
     if (r->value == NULL || **r->value == '\0')
         return CS_OK;
     const size_t old = strlen(*r->value);
-    if (more.len > AWS_VALUE_MAX - old)
+    if (old >= AWS_VALUE_MAX || more.len > AWS_VALUE_MAX - old - 1) /* the line end counts, too */
         return cs_fail(e, CS_EXHAUSTED, "a value has more than %zu bytes", AWS_VALUE_MAX);
     char *grown = cs_malloc(old + more.len + 2);
     if (grown == NULL)
