@@ -229,6 +229,19 @@ static void drop_old_names(const struct cs_fileset *f, int root)
         closedir(d);
 }
 
+/* The link that a writer was killed over, between making it and giving it its name. */
+static void drop_begun_links(int root)
+{
+    char text[PATH_MAX];
+    ssize_t n = readlinkat(root, DATA_NEW, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = '\0';
+    if (is_generation(text))
+        (void)unlinkat(root, DATA_NEW, 0);
+    n = readlinkat(root, LINK_NEW, text, sizeof text);
+    if (n > (ssize_t)sizeof DATA && memcmp(text, DATA "/", sizeof DATA) == 0)
+        (void)unlinkat(root, LINK_NEW, 0);
+}
+
 /* --- The folder --- */
 
 /* Each folder on the way that is missing, open to the workload, which has to get through: the umask is
@@ -332,6 +345,7 @@ cs_code cs_fileset_write(const struct cs_fileset *f, struct cs_err *e)
     }
     CS_TRY(set_names(f, root, e));
     drop_old_names(f, root);
+    drop_begun_links(root);
     if (!sync_folder(root))
         return failed(f, "fsync", "", e);
     drop_others(root, now, before);
@@ -360,6 +374,7 @@ cs_code cs_fileset_remove(const struct cs_fileset *f, struct cs_err *e)
     if (rc != CS_OK)
         return rc == CS_NOT_FOUND ? CS_OK : rc;
     CS_TRY(drop_names(f, root, e));
+    drop_begun_links(root);
     drop_others(root, "", "");
     return sync_folder(root) ? CS_OK : failed(f, "fsync", "", e);
 }

@@ -172,6 +172,35 @@ static void removes_all(void **state)
     assert_content(p, "svid.pem", "three");
 }
 
+/* A writer may be killed between making a link and giving it its name. */
+static void sweeps_up_after_one_that_was_killed(void **state)
+{
+    const struct place *p = *state;
+    struct cs_err e;
+    char data[160], link[160];
+    const struct cs_fileset f = files(p, "");
+    (void)snprintf(data, sizeof data, "%s/..data_new", p->dir);
+    (void)snprintf(link, sizeof link, "%s/..link_new", p->dir);
+    for (int removed = 0; removed < 2; removed++) {
+        write_text(p, "one");
+        assert_int_equal(symlink("..gen_0123456789abcdef", data), 0);
+        assert_int_equal(symlink("..data/svid.pem", link), 0);
+        if (removed == 1)
+            assert_int_equal(cs_fileset_remove(&f, &e), CS_OK);
+        else
+            write_text(p, "two");
+        assert_int_equal(unlink(data), -1);
+        assert_int_equal(unlink(link), -1);
+    }
+    assert_int_equal(count_files(p->dir), 0);
+    /* what is not ours may have these names */
+    assert_int_equal(symlink("elsewhere", data), 0);
+    assert_int_equal(symlink("elsewhere", link), 0);
+    assert_int_equal(cs_fileset_remove(&f, &e), CS_OK);
+    assert_int_equal(unlink(data), 0);
+    assert_int_equal(unlink(link), 0);
+}
+
 static void failure_leaves_what_was(void **state)
 {
     const struct place *p = *state;
@@ -409,12 +438,19 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, place_up, place_down)
     const struct CMUnitTest tests[] = {
-        TEST(stays_inside_of_its_base),   TEST(leaves_files_of_others_alone),
-        TEST(drops_names_of_before),      TEST(has_the_modes_asked_for),
-        TEST(writes_three_private_files), TEST(keeps_the_generation_before_and_no_other),
-        TEST(takes_over_what_is_there),   TEST(removes_all),
-        TEST(failure_leaves_what_was),    TEST(gives_them_to_the_workload),
-        TEST(survives_without_memory),    TEST(readers_see_pairs),
+        TEST(stays_inside_of_its_base),
+        TEST(leaves_files_of_others_alone),
+        TEST(drops_names_of_before),
+        TEST(has_the_modes_asked_for),
+        TEST(writes_three_private_files),
+        TEST(keeps_the_generation_before_and_no_other),
+        TEST(takes_over_what_is_there),
+        TEST(removes_all),
+        TEST(sweeps_up_after_one_that_was_killed),
+        TEST(failure_leaves_what_was),
+        TEST(gives_them_to_the_workload),
+        TEST(survives_without_memory),
+        TEST(readers_see_pairs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
