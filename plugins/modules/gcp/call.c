@@ -24,8 +24,10 @@
 
 struct gcp {
     struct gcp_credentials *credentials;
-    struct http_client *far;  /* for Google: with the environment's proxy, through which TLS goes */
-    struct http_client *near; /* for the metadata server, and all else in clear: no proxy */
+    struct http_client
+        *far;                 /* for Google: with the environment's proxy, through which TLS goes; what
+                               * gcp_url_check lets pass in clear is on this machine, and goes straight there */
+    struct http_client *near; /* for the metadata server: no proxy */
     const struct crypto_stop *stop;
     const struct cs_clock *clock;
     pthread_mutex_t lock; /* over the token; held while one is fetched */
@@ -105,12 +107,6 @@ cs_code gcp_send(struct http_client *c, struct http_request *q, const struct cs_
     }
 }
 
-/* A proxy would be given what http:// is only allowed to bring to this machine. */
-static struct http_client *client_for(const struct gcp *g, const char *url)
-{
-    return strncmp(url, "https://", 8) == 0 ? g->far : g->near;
-}
-
 /* --- The token --- */
 
 static cs_code ask_metadata(struct gcp *g, struct http_response *out, struct cs_err *e)
@@ -143,7 +139,7 @@ static cs_code ask_endpoint(struct gcp *g, struct http_response *out, struct cs_
                              .body = cs_buf_slice(&body),
                              .max_body = ANSWER_MAX,
                              .stop = g->stop};
-    return gcp_send(client_for(g, q.url), &q, g->clock, out, e);
+    return gcp_send(g->far, &q, g->clock, out, e);
 }
 
 static cs_code fetch_token(struct gcp *g, struct gcp_token *out, struct cs_err *e)
@@ -328,7 +324,7 @@ static cs_code attempt(struct gcp *g, const char *method, const char *url, struc
                              .body = body,
                              .max_body = ANSWER_MAX,
                              .stop = g->stop};
-    CS_TRY(gcp_send(client_for(g, url), &q, g->clock, out, e));
+    CS_TRY(gcp_send(g->far, &q, g->clock, out, e));
     if (out->status == 401)
         forget(g, cs_buf_slice(&token));
     return CS_OK;
